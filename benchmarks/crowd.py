@@ -227,6 +227,8 @@ def run_fairness(folder: Path, singles: int) -> FairnessFigures:
             "EDITTHINKER_REDIS_URL": f"redis://127.0.0.1:{redis.port}/0",
             "EDITTHINKER_BLOBS": str(folder / "blobs"),
             "EDITTHINKER_EDITORS": json.dumps({"double": {"url": f"{upstreams}/editor/v1", "max_in_flight": SLOTS}}),
+            "EDITTHINKER_CONFIRMATIONS": "0",  # one critique of each candidate
+            "EDITTHINKER_JUDGE_CHECK": "off",
             "EDITTHINKER_THINKERS": json.dumps({"double": {"url": f"{upstreams}/thinker/v1", "model": "double"}}),
             "EDITTHINKER_KEYS": "required",
         }

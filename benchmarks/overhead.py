@@ -143,6 +143,8 @@ def stack(
             "EDITTHINKER_BLOBS": str(folder / "blobs"),
             # Held edits show nothing of the editor's capacity.
             "EDITTHINKER_EDITORS": json.dumps({"stub": {"url": f"{stubs.url}/v1", "max_in_flight": 4096}}),
+            "EDITTHINKER_CONFIRMATIONS": "0",  # one critique of each candidate
+            "EDITTHINKER_JUDGE_CHECK": "off",
             "EDITTHINKER_THINKERS": json.dumps({"stub": {"url": f"{stubs.url}/v1", "model": "stub"}}),
             "EDITTHINKER_CAPACITY": "4096",
         }

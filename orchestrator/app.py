@@ -6,7 +6,8 @@ import asyncio
 import contextlib
 import gc
 import secrets
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from dataclasses import replace
 from typing import Literal
 
 import stamina.instrumentation
@@ -26,10 +27,13 @@ from orchestrator.api.shutdown import Callers, Shutdown
 from orchestrator.api.transcodes import Transcodes
 from orchestrator.egress.resolver import NameResolver
 from orchestrator.execution.driver import Driver, DriverOptions
+from orchestrator.execution.judge_check import JudgeChecks
+from orchestrator.execution.judge_noise import JudgeNoise, NoiseObserver
 from orchestrator.execution.performer import Performer
 from orchestrator.execution.runner import Replica, Runner
 from orchestrator.loop.session import SessionBounds
 from orchestrator.metrics import Metrics
+from orchestrator.ports.collaborators import Catalogue, Comparer, Judge
 from orchestrator.ports.stores import Quota
 from orchestrator.settings import Settings
 from orchestrator.store.api_keys import ApiKeyStore
@@ -138,16 +142,26 @@ async def _compose(settings: Settings, stack: contextlib.AsyncExitStack, shutdow
     await storage.start()
     stack.push_async_callback(storage.stop)
     archive = Archive(store, blobs, Retention(settings.redis_retention_s, settings.archive_retention_s))
-    limits = AdaptiveLimits(upstreams.limits)
-    performer = Performer(upstreams.editors, upstreams.thinkers, blobs, clock, limits.edit_s, upstreams.prompt_tokens, decoder)
+    limits, noise = AdaptiveLimits(upstreams.limits), JudgeNoise()
+    performer = Performer(
+        upstreams.editors,
+        upstreams.thinkers,
+        blobs,
+        clock,
+        limits.edit_s,
+        upstreams.prompt_tokens,
+        decoder,
+        preparers=upstreams.preparers,
+        judges=upstreams.judges,
+    )
     webhook_store = WebhookStore(redis, keys, store.scripts, settings.redis_retention_s)
     resolver, bounds = NameResolver(), _bounds(settings)
     driving = DriverOptions(bounds, settings.lease_s / 2)
     webhook_sender = WebhookSender(webhook_store, store, clock, _sender_options(settings, resolver), metrics)
     runner = Runner(
-        Replica(f"replica-{secrets.token_hex(6)}", settings.capacity, settings.lease_s / 3, upstreams.thinkers),
+        Replica(f"replica-{secrets.token_hex(6)}", settings.capacity, settings.lease_s / 3, upstreams.judging),
         store,
-        lambda claim, log: Driver(claim, store, performer, clock, metrics, log, options=driving),
+        lambda claim, log: Driver(claim, store, performer, clock, NoiseObserver(noise, metrics), log, options=driving),
         RedisNotifications(pubsub, keys),
         editors=limits,
         chore=_chores(archive, webhook_sender),
@@ -168,8 +182,17 @@ async def _compose(settings: Settings, stack: contextlib.AsyncExitStack, shutdow
     shutdown.prepare(runner.drain, callers.left, others=others)
     deadlines, limits_of_images = _deadlines(settings), _limits(settings)
     mode = settings.compatibility
-    intake = Intake(store, blobs, clock, upstreams.catalogue, deadlines, limits_of_images, decoder, resolver, mode)
+
+    checks = JudgeChecks(upstreams.judging, upstreams.judge_settings, metrics)
+
+    def catalogue() -> Catalogue:
+        known = _with_choosing(upstreams.catalogue(), upstreams.judging(), noise, clock.now(), settings.confirmations)
+        return replace(known, unfit=checks.failures()) if settings.judge_check == "refuse" else known
+
+    intake = Intake(store, blobs, clock, catalogue, deadlines, limits_of_images, decoder, resolver, mode)
     stack.callback(asyncio.create_task(upstreams.learn_forever(), name="capabilities").cancel)
+    if settings.judge_check != "off":
+        stack.callback(asyncio.create_task(checks.check_forever(), name="judge checks").cancel)
     if settings.registry:
         stack.callback(asyncio.create_task(upstreams.follow(), name="registry").cancel)
     api_keys = ApiKeyStore(redis, keys, clock.now)
@@ -189,7 +212,7 @@ async def _compose(settings: Settings, stack: contextlib.AsyncExitStack, shutdow
         _links(settings, api_keys, origins),
         webhook_store,
         webhook_sender,
-        ReadinessChecks(upstreams.editors, upstreams.thinkers),
+        ReadinessChecks(upstreams.editors, upstreams.thinkers, upstreams.judges),
         StreamLimits(settings.tenant_streams or (_TENANT_STREAMS if settings.keys_required else None)),
         Transcodes(decoder, settings.tenant_transcodes, settings.transcode_cache_bytes),
         _budget(settings.upload_bytes, "uploads", settings, metrics),
@@ -198,7 +221,20 @@ async def _compose(settings: Settings, stack: contextlib.AsyncExitStack, shutdow
         bounds,
         settings.archive_retention_s,
         waits=Waits(settings.reply_starts_s, settings.rejoin_s),
+        judge_checks=checks.results,
     )
+
+
+def _with_choosing(
+    known: Catalogue, judging: Mapping[str, Judge | Comparer], noise: JudgeNoise, now: float, confirmations: int
+) -> Catalogue:
+    """The catalogue with what judges can do, and what a session that begins now knows of their noise: nothing where single
+    scores are to be trusted.
+    """
+    comparing = frozenset(name for name, judge in judging.items() if isinstance(judge, Comparer))
+    scoring = {name for name, judge in judging.items() if isinstance(judge, Judge)}
+    choosing = {name: noise.choosing(name, now, confirmations=confirmations) for name in scoring} if confirmations else {}
+    return replace(known, comparing=comparing, not_scoring=frozenset(judging.keys() - scoring), choosing=choosing)
 
 
 def _budget(total: int, what: Literal["uploads", "replies"], settings: Settings, metrics: Metrics) -> ByteBudget:

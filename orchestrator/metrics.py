@@ -14,6 +14,8 @@ from orchestrator.loop.events import (
     SUPERSEDED,
     ChecklistFailed,
     ChecklistMade,
+    Compared,
+    CompareFailed,
     Critiqued,
     CritiqueFailed,
     Edited,
@@ -21,9 +23,17 @@ from orchestrator.loop.events import (
     Event,
     Finished,
     FinishReason,
+    Prepared,
+    PrepareFailed,
+    Refined,
+    RefineFailed,
+    SessionCreated,
     TurnStarted,
+    Verified,
+    VerifyFailed,
 )
 from orchestrator.loop.session import Session
+from orchestrator.ports.collaborators import CheckResult
 from orchestrator.ports.stores import Recorded
 from orchestrator.upstreams.adaptive_limit import AdaptiveLimit
 from services.imaging.decode_pool import DecodePool
@@ -35,6 +45,7 @@ _LONG_BUCKETS_S: Final = (0.1, 0.5, 1, 2, 5, 10, 20, 40, 80, 160, 320, 640, 1800
 _STAGES: Final = ("read", "queue", "encode", "denoise", "decode", "edit", "write", "total")
 """Stages that our editor worker reports. Others that an editor may report are ignored: they would be unbounded label values."""
 _OUTCOMES: Final = ("useful", "repeated", "failed", "superseded")
+_FAILED: Final = (EditFailed, CritiqueFailed, ChecklistFailed, VerifyFailed, CompareFailed, RefineFailed, PrepareFailed)
 _LOGGED: Final = ("turn", "candidate", "attempt", "code", "semantic", "quality", "editor_seconds", "thinker_seconds", "reason")
 _EDITS: Final[Mapping[str, tuple[str, Callable[[AdaptiveLimit], int]]]] = {
     "limit": ("Edits that may be in flight.", lambda limit: limit.limit),
@@ -164,13 +175,38 @@ class Metrics:
         self._editor = self._counter("editor_seconds_total", "Editor time, by outcome.", {"editor": (), "outcome": ()})
 
     def _add_critique_metrics(self) -> None:
-        self._critique = self._histogram("critique_seconds", "Time of a critique.", _BUCKETS_S)
-        self._thinker = self._counter("thinker_seconds_total", "Thinker time.", {"thinker": ()})
+        self._critique = self._histogram("critique_seconds", "Time of a critique or a comparison.", _BUCKETS_S)
+        self._thinker = self._counter("thinker_seconds_total", "Time of thinkers and judges.", {"thinker": ()})
         kinds = {"kind": ("prompt", "cached", "completion")}
-        self._tokens = self._counter("thinker_tokens_total", "Tokens that thinkers reported.", kinds)
+        self._tokens = self._counter("thinker_tokens_total", "Tokens that thinkers and judges reported.", kinds)
         self._replies = self._counter(
-            "thinker_replies_total", "Thinkers' replies, by how they could be parsed.", {"outcome": ("ok",)}
+            "thinker_replies_total", "Replies of thinkers and judges, by how they could be parsed.", {"outcome": ("ok",)}
         )
+
+        registry = self._registry
+        self._judge_passed = Gauge(
+            "editthinker_judge_check_passed", "Whether a judge tells a good edit from none.", ["judge"], registry=registry
+        )
+        self._judge_margin = Gauge(
+            "editthinker_judge_check_margin",
+            "Points by which a judge scored a good edit above another case.",
+            ["judge", "case"],
+            registry=registry,
+        )
+        self._judge_preference = Gauge(
+            "editthinker_judge_check_preference",
+            "Whether a judge preferred a good edit to another case (1), neither (0), or the other (-1).",
+            ["judge", "case"],
+            registry=registry,
+        )
+
+    def judge_checked(self, judge: str, result: CheckResult) -> None:
+        """A judge answered all questions of its check."""
+        self._judge_passed.labels(judge).set(int(not result.failed))
+        for case, margin in (result.margins or {}).items():
+            self._judge_margin.labels(judge, case).set(margin)
+        for case, preference in (result.preferences or {}).items():
+            self._judge_preference.labels(judge, case).set(preference)
 
     def watch_decoder(self, decoder: DecodePool) -> None:
         """Export how many pictures wait to be decoded and are being decoded, read at each scrape."""
@@ -197,12 +233,12 @@ class Metrics:
         for outcome in _OUTCOMES:
             self._editor.labels(editor, outcome)
 
-    def upstream_silent(self, role: Literal["editor", "thinker"], name: str, silent: bool) -> None:  # noqa: FBT001 - a value
+    def upstream_silent(self, role: Literal["editor", "thinker", "judge"], name: str, silent: bool) -> None:  # noqa: FBT001 - a value
         """Whether an upstream has stopped answering."""
         self._silent.labels(role, name).set(int(silent))
         self._unanswered.labels(role, name)
 
-    def request_unanswered(self, role: Literal["editor", "thinker"], name: str) -> None:
+    def request_unanswered(self, role: Literal["editor", "thinker", "judge"], name: str) -> None:
         """An upstream did not answer a request."""
         self._unanswered.labels(role, name).inc()
 
@@ -245,19 +281,23 @@ class Metrics:
         created = session.created
         match event:
             case TurnStarted(turn=1):
-                self._queue_seconds.observe(max(0.0, event.at - created.at))
+                # What preparing the instruction took is no wait.
+                self._queue_seconds.observe(max(0.0, event.at - created.at - session.preparation.thinker_seconds))
             case Edited():
                 self._count_edit(event, event.editor or created.editor)
             case EditFailed():
                 self._count_edit(event, created.editor)
-            case Critiqued():
+            case Critiqued() | Verified() | Compared():
                 self._critique.observe(event.thinker_seconds)
-                self._count_thinker(event, event.thinker or created.thinker)
-            case ChecklistMade():
-                self._count_thinker(event, created.thinker)
-            case CritiqueFailed() | ChecklistFailed():
-                self._failures.labels("thinker", event.code).inc()
-                self._thinker.labels(created.thinker).inc(event.thinker_seconds)
+                self._count_thinker(event, event.thinker or _asked(event, created)[1])
+            case Prepared():
+                self._count_thinker(event, event.thinker or _asked(event, created)[1])
+            case ChecklistMade() | Refined():
+                self._count_thinker(event, _asked(event, created)[1])
+            case (CritiqueFailed() | ChecklistFailed() | VerifyFailed() | CompareFailed()) | (RefineFailed() | PrepareFailed()):
+                role, name = _asked(event, created)
+                self._failures.labels(role, event.code).inc()
+                self._thinker.labels(name).inc(event.thinker_seconds)
             case Finished():
                 self._count_end(event, session)
         self._log(session_id, recorded, session)
@@ -265,7 +305,7 @@ class Metrics:
     def _log(self, session_id: str, recorded: Recorded, session: Session) -> None:
         """Log failures as warnings, ends as info, and everything else at the debug level."""
         event = recorded.event
-        failed = event if isinstance(event, EditFailed | CritiqueFailed | ChecklistFailed) else None
+        failed = event if isinstance(event, _FAILED) else None
         level = logging.WARNING if failed else logging.INFO if isinstance(event, Finished) else logging.DEBUG
         if not log.isEnabledFor(level):
             return
@@ -325,7 +365,7 @@ class Metrics:
             outcome = "failed"
         self._editor.labels(editor, outcome).inc(event.editor_seconds)
 
-    def _count_thinker(self, event: Critiqued | ChecklistMade, thinker: str) -> None:
+    def _count_thinker(self, event: Critiqued | Verified | Compared | Refined | ChecklistMade | Prepared, thinker: str) -> None:
         self._thinker.labels(thinker).inc(event.thinker_seconds)
         # Cached tokens are part of the prompt's.
         counts = {"prompt": event.prompt_tokens, "cached": event.cached_tokens, "completion": event.completion_tokens}
@@ -340,3 +380,13 @@ class Metrics:
         if best is not None and best.scores is not None:
             self._scores.labels("semantic").observe(best.scores.semantic)
             self._scores.labels("quality").observe(best.scores.quality)
+
+
+def _asked(event: Event, created: SessionCreated) -> tuple[str, str]:
+    """Who was asked for the outcome of a job: the role and the name."""
+    if isinstance(event, Refined | RefineFailed):
+        return "thinker", created.thinker
+    if isinstance(event, Prepared | PrepareFailed):
+        return "thinker", created.preparer or created.thinker
+    name = created.comparer if isinstance(event, Compared | CompareFailed) else created.scorer
+    return ("thinker" if name == created.thinker else "judge"), name

@@ -14,7 +14,7 @@ from pydantic_settings import SettingsConfigDict
 from orchestrator.store import rates
 from orchestrator.store.connection import Address, parse
 from orchestrator.upstreams import registry
-from orchestrator.upstreams.registry import EditorSettings, Registry, ThinkerSettings
+from orchestrator.upstreams.registry import EditorSettings, JudgeSettings, PreparerSettings, Registry, ThinkerSettings
 from services.serving.deprecated_settings import ServiceSettings
 from services.serving.log_format import HttpUrl, LogFormat, LogLevel
 from services.serving.origins import OriginPolicy, hosts_in, is_loopback, origins_in
@@ -89,9 +89,23 @@ class Settings(RedisSettings):
     blobs: str = Field("./blobs", description="The blob store: a directory, or s3://bucket/prefix.")
     editors: dict[str, EditorSettings] = Field(default_factory=dict, description="Editors by name, given as `model`.")
     thinkers: dict[str, ThinkerSettings] = Field(default_factory=dict, description="Thinkers by name, given as `thinker`.")
-    registry: Path | None = Field(None, description="A TOML file with further editors and thinkers, reloaded when it changes.")
+    judges: dict[str, JudgeSettings] = Field(
+        default_factory=dict, description="Judges by name, given as `judge`; a thinker can be given too."
+    )
+    preparers: dict[str, PreparerSettings] = Field(
+        default_factory=dict, description="Models that rewrite instructions before the first edit, by the name that editors give."
+    )
+    registry: Path | None = Field(
+        None, description="A TOML file with further editors, thinkers, judges and preparers, reloaded when it changes."
+    )
     default_editor: str | None = Field(None, description="The default editor; the first one if absent.")
     default_thinker: str | None = Field(None, description="The default thinker; the first one if absent.")
+    default_judge: str | None = Field(None, description="The default judge; the session's thinker if absent.")
+    judge_check: Literal["off", "warn", "refuse"] = Field(
+        "warn",
+        description="Whether each judge, thinkers included, is asked about a small fixed set once it answers; one that cannot "
+        "tell a good edit from none is warned of in the log, or refused to new sessions.",
+    )
     compatibility: Literal["strict", "lenient"] = Field(
         "strict",
         description="Fields of requests that cannot be honoured: strict refuses them; lenient leaves them out and names them.",
@@ -101,6 +115,12 @@ class Settings(RedisSettings):
     tenant_cap: int = Field(1000, ge=1, description="Sessions of one tenant that are driven at a time, for each editor.")
     tenant_streams: int | None = Field(
         None, ge=1, description="Event streams of one tenant at a time, on each replica; 1000 where keys are required."
+    )
+    confirmations: int = Field(
+        8,
+        ge=0,
+        le=16,
+        description="Further critiques of one candidate at most, where its judge's scores are noisy; 0 trusts single scores.",
     )
     session_turns: int = Field(100, ge=20, description="Turns of one session in all, those after feedback included.")
     session_log_bytes: int = Field(
@@ -250,7 +270,7 @@ class Settings(RedisSettings):
         return [*self.collaborators().keys(), *own]
 
     def collaborators(self) -> Registry:
-        """The editors and thinkers, with the registry file read again.
+        """The editors, thinkers and judges, with the registry file read again.
 
         Raises:
             ValueError: with what is wrong with them.
@@ -279,10 +299,13 @@ class Settings(RedisSettings):
 
 def _merged(settings: Settings, given: dict[str, Any]) -> dict[str, Any]:
     """Merge the registry file with the variables: its entries come first and override those of the same name."""
-    editors, thinkers = given.get("editors", {}), given.get("thinkers", {})
+    editors, thinkers, judges, preparers = (given.get(what, {}) for what in ("editors", "thinkers", "judges", "preparers"))
     return {
         "editors": {**editors, **settings.editors, **editors},
         "thinkers": {**thinkers, **settings.thinkers, **thinkers},
+        "judges": {**judges, **settings.judges, **judges},
+        "preparers": {**settings.preparers, **preparers},
         "default_editor": given.get("default_editor", settings.default_editor),
         "default_thinker": given.get("default_thinker", settings.default_thinker),
+        "default_judge": given.get("default_judge", settings.default_judge),
     }

@@ -87,6 +87,7 @@ TABLE: Final[dict[str, ErrorCode]] = {
     "internal_error": ErrorCode(500, Blame.SERVER, retryable=True),
     "driver_crashed": ErrorCode(500, Blame.SERVER),
     "session_unreadable": ErrorCode(500, Blame.SERVER),
+    "judge_unfit": ErrorCode(503, Blame.SERVER),
     "not_ready": ErrorCode(503, Blame.SERVER, retryable=True),
     "storage_unavailable": ErrorCode(503, Blame.SERVER, retryable=True),
     "storage_full": ErrorCode(507, Blame.SERVER, retryable=True),

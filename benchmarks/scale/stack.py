@@ -60,6 +60,8 @@ def environment(pool: Fleet, folder: Path, valkey: Process, front: str, extra: M
         "EDITTHINKER_REDIS_URL": f"redis://127.0.0.1:{valkey.port}/0",
         "EDITTHINKER_BLOBS": str(folder / "blobs"),
         "EDITTHINKER_EDITORS": json.dumps({"stub": {"url": f"{front}/v1"}}),
+        "EDITTHINKER_CONFIRMATIONS": "0",  # one critique of each candidate
+        "EDITTHINKER_JUDGE_CHECK": "off",
         "EDITTHINKER_THINKERS": json.dumps({"stub": thinker}),
         "EDITTHINKER_LOG_LEVEL": "error",
         **extra,

@@ -37,6 +37,7 @@ class Strategy(StrEnum):
     """The strategies of a session."""
 
     THINK = "think"
+    ADAPTIVE = "adaptive"
     BEST_OF_N = "best_of_n"
     THINK_BEST_OF_N = "think_best_of_n"
     SINGLE = "single"
@@ -88,11 +89,16 @@ def edit(  # noqa: PLR0913 - one parameter for each option of the command
     server: target.ServerOption = None,
     api_key: target.KeyOption = None,
     strategy: Annotated[Strategy | None, typer.Option(help="How a session chooses its edits.")] = None,
+    prepare: Annotated[
+        bool | None, typer.Option("--prepare/--no-prepare", help="Rewrite the instruction for the editor first, or do not.")
+    ] = None,
     max_turns: Annotated[int | None, typer.Option(min=1, help="Most turns.")] = None,
     candidates: Annotated[int | None, typer.Option(min=1, help="Edits in each turn.")] = None,
+    draft: Annotated[bool, typer.Option("--draft", help="Try with drafts, and edit the best in full.")] = False,
     seed: Annotated[int | None, typer.Option(help="Makes the edits repeatable.")] = None,
     editor: Annotated[str | None, typer.Option(help="Name of the editor.")] = None,
     thinker: Annotated[str | None, typer.Option(help="Name of the thinker.")] = None,
+    judge: Annotated[str | None, typer.Option(help="Name of the judge; the thinker, if absent.")] = None,
     deadline: Annotated[float | None, typer.Option(min=0, metavar="SECONDS", help="Stop after this long.")] = None,
     semantic_threshold: Annotated[float | None, typer.Option(min=0, max=10, help="Score of 10 that is enough.")] = None,
     quality_threshold: Annotated[float | None, typer.Option(min=0, max=10, help="Score of 10 that is enough.")] = None,
@@ -112,11 +118,14 @@ def edit(  # noqa: PLR0913 - one parameter for each option of the command
     """
     given = {
         "strategy": strategy.value if strategy else None,
+        "prepare": prepare,
         "max_turns": max_turns,
         "candidates": candidates,
+        "draft": draft or None,
         "seed": seed,
         "editor": editor,
         "thinker": thinker,
+        "judge": judge,
         "deadline_s": deadline,
         "semantic_threshold": semantic_threshold,
         "quality_threshold": quality_threshold,

@@ -37,6 +37,7 @@ class Row:
     semantic: float | None = None
     quality: float | None = None
     reason: str = ""
+    critiques: int = 0
 
     @property
     def overall(self) -> float | None:
@@ -44,6 +45,13 @@ class Row:
         if self.semantic is None or self.quality is None:
             return None
         return math.sqrt(self.semantic * self.quality)
+
+    def critique(self, semantic: float, quality: float) -> None:
+        """Another critique of it: its scores are means."""
+        known = self.critiques
+        self.semantic = ((self.semantic or 0.0) * known + semantic) / (known + 1)
+        self.quality = ((self.quality or 0.0) * known + quality) / (known + 1)
+        self.critiques = known + 1
 
 
 class Progress:
@@ -71,8 +79,11 @@ class Progress:
         row.state = _STATES.get(event.type, row.state)
         if event.type == "critiqued":
             row.state = ""
-            row.semantic, row.quality = event.semantic, event.quality
+            row.semantic, row.quality, row.critiques = event.semantic, event.quality, 1
             row.reason = one_line(event.reasoning or "")
+            return row
+        if event.type == "verified" and event.semantic is not None and event.quality is not None:
+            row.critique(event.semantic, event.quality)
             return row
         if event.type in {"edit_failed", "critique_failed"}:
             row.reason = one_line(event.message or event.code or "")
@@ -144,4 +155,8 @@ def summary(session: Session) -> str:
     if session.scores is not None:
         scores = session.scores
         parts.append(f"semantic {scores.semantic:.1f}, quality {scores.quality:.1f}, overall {scores.overall:.1f}")
+    if session.preparation is not None and session.preparation.error is not None:
+        parts.append(f"the instruction was not rewritten: {one_line(session.preparation.error.message)}")
+    if session.preferred is False:
+        parts.append("the judge does not prefer it to the unedited picture")
     return "; ".join(parts)

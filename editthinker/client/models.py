@@ -18,7 +18,7 @@ class _Model(BaseModel):
 
 
 class Scores(_Model):
-    """The thinker's scores, each from 0 to 10.
+    """The judge's scores, each from 0 to 10.
 
     Attributes:
         semantic: how far the instruction was followed.
@@ -68,6 +68,20 @@ class OutsideMask(_Model):
     difference: float
 
 
+class Box(_Model):
+    """A box that a critique points at, and a word for what is there.
+
+    Attributes:
+        left, top, right, bottom: on a grid of 0 to 1000 across the candidate's picture.
+    """
+
+    left: int
+    top: int
+    right: int
+    bottom: int
+    word: str = ""
+
+
 class Candidate(_Model):
     """One edit of the source image in a turn, and its critique.
 
@@ -75,6 +89,11 @@ class Candidate(_Model):
         outside_mask: what it changed outside the mask; None without one, or where it was not measured.
         status: ``editing | edited | critiqued | unscored | failed``.
         refined_instruction: what the thinker proposes for the next turn; None when it proposes no change.
+        refinement_reasoning: what it said about that, where another judge scored the candidate.
+        scores: the means of its critiques.
+        critiques: the scores of each, where the judge was asked more than once.
+        places: what its critique points at in the picture.
+        outside_places: how it differs from the candidate that it was to improve, outside of what was pointed at there.
     """
 
     candidate: int
@@ -83,24 +102,63 @@ class Candidate(_Model):
     image: ImageRef | None = None
     outside_mask: OutsideMask | None = None
     scores: Scores | None = None
+    critiques: list[Scores] = []
     reasoning: str | None = None
+    places: list[Box] = []
+    outside_places: OutsideMask | None = None
     refined_instruction: str | None = None
+    refinement_reasoning: str | None = None
     error: Failure | None = None
     editor_seconds: float | None = None
     thinker_seconds: float | None = None
+
+
+class Comparison(_Model):
+    """Two pictures that the judge compared.
+
+    Attributes:
+        second: None is the unedited source.
+        winner: ``first | second | tie``.
+        by: ``pair``, side by side, or ``scores``, each alone.
+    """
+
+    first: CandidateRef
+    second: CandidateRef | None = None
+    winner: str
+    by: str | None = None
+    reasoning: str | None = None
+
+
+class Preparation(_Model):
+    """How the instruction was rewritten for the editor before the first edit.
+
+    Attributes:
+        preparer: the model that was asked.
+        instruction: the rewritten instruction; None until it is there, and if that failed.
+        error: why the latest attempt failed; the first turn then has the caller's own words.
+    """
+
+    preparer: str
+    instruction: str | None = None
+    error: Failure | None = None
+    thinker_seconds: float = 0.0
 
 
 class Turn(_Model):
     """One turn: an instruction, and one or more edits made with it.
 
     Attributes:
-        author: who wrote the instruction: ``caller | thinker | person``.
+        author: who wrote the instruction: ``caller | preparer | thinker | person``.
+        draft: whether its pictures are drafts: small, and of fewer steps.
+        renders: the draft that its candidate is in full.
     """
 
     turn: int
     instruction: str
     author: str
     candidates: list[Candidate] = []
+    draft: bool = False
+    renders: CandidateRef | None = None
 
 
 class Totals(_Model):
@@ -124,6 +182,8 @@ class Session(_Model):
         best: the candidate that is the session's answer so far.
         results: the best candidates, best first, when more than one was asked for.
         revised_prompt: the instruction that made the best candidate.
+        preferred: whether the judge prefers the best candidate to the unedited source; None where it was not asked.
+        preparation: how its instruction was rewritten for the editor; None where nothing rewrites.
         metadata: the pairs that its caller gave it.
         expires_at: when it is deleted, in Unix seconds; None while it runs, or if it is kept.
         last_event: the sequence number of the newest event, to continue the event stream after.
@@ -135,7 +195,9 @@ class Session(_Model):
     instruction: str
     editor: str
     thinker: str | None = None
+    judge: str | None = None
     strategy: str | None = None
+    draft: bool = False
     review: str | None = None
     created_at: float | None = None
     finished_at: float | None = None
@@ -147,6 +209,9 @@ class Session(_Model):
     best: CandidateRef | None = None
     results: list[CandidateRef] = []
     scores: Scores | None = None
+    preferred: bool | None = None
+    preparation: Preparation | None = None
+    comparisons: list[Comparison] = []
     revised_prompt: str | None = None
     turns: list[Turn] = []
     totals: Totals = Totals()
@@ -183,8 +248,9 @@ class Event(_Model):
 
     Attributes:
         seq: the event's number in its session, 1 and up without gaps; 0 for a live update that is not stored.
-        type: ``session_created``, ``turn_started``, ``edit_started``, ``edited``, ``edit_failed``, ``critiqued``,
-            ``critique_failed``, ``review_requested``, ``feedback_given``, ``cancel_requested``, ``finished``; and ``reset``, when
+        type: ``session_created``, ``prepared``, ``prepare_failed``, ``turn_started``, ``edit_started``, ``edited``,
+            ``edit_failed``, ``critiqued``, ``critique_failed``, ``verified``, ``verify_failed``, ``compared``,
+            ``compare_failed``, ``review_requested``, ``feedback_given``, ``cancel_requested``, ``finished``; and ``reset``, when
             the server has lost what it sent, which is followed by all events again;
             a newer server may send others.
         at: seconds since the epoch.
@@ -351,7 +417,7 @@ class WebhookEvent(_Model):
 
 
 class ModelCard(_Model):
-    """An editor or a thinker that the server knows."""
+    """An editor, a thinker or a judge that the server knows."""
 
     id: str
     object: str = "model"

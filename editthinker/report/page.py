@@ -8,12 +8,17 @@ from html import escape as html_escape
 from importlib.resources import files
 from typing import Final
 
-from editthinker.client import Candidate, CandidateRef, Session, Turn
+from editthinker.client import Box, Candidate, CandidateRef, Comparison, Preparation, Session, Turn
 from editthinker.client.pictures import sniff
 from editthinker.printable import block
 from editthinker.report.pictures import Pictures
 
-_AUTHORS: Final = {"caller": "as given", "thinker": "refined by the thinker", "person": "written by a person"}
+_AUTHORS: Final = {
+    "caller": "as given",
+    "preparer": "rewritten for the editor",
+    "thinker": "refined by the thinker",
+    "person": "written by a person",
+}
 _REASONS: Final = {
     "satisfied": "The thinker was satisfied",
     "max_turns": "All turns were used",
@@ -87,7 +92,8 @@ def _lead(session: Session) -> str:
         return f"{reason}: {session.error.message} ({session.error.code})"
     if session.best is None:
         return f"{reason}. There is no result."
-    return f"{reason}. The best picture is from turn {session.best.turn}."
+    text = f"{reason}. The best picture is from turn {session.best.turn}."
+    return f"{text} The judge does not prefer it to the unedited picture." if session.preferred is False else text
 
 
 def _hero(session: Session, pictures: Pictures) -> str:
@@ -112,6 +118,10 @@ def _hero(session: Session, pictures: Pictures) -> str:
 
 def _turn(session: Session, turn: Turn, pictures: Pictures) -> str:
     author = _AUTHORS.get(turn.author, turn.author)
+    if turn.draft:
+        author += " · drafts"
+    if turn.renders is not None:
+        author += f" · the draft of turn {turn.renders.turn} in full"
     cards = "\n".join(_card(session, turn, candidate, pictures) for candidate in turn.candidates)
     return f"""\
 <section class="turn">
@@ -132,6 +142,8 @@ def _card(session: Session, turn: Turn, candidate: Candidate, pictures: Pictures
     alt = f"Turn {turn.turn}, {label.lower()}: {turn.instruction}"
     if data is not None:
         picture = f'<img src="{_data_url(data)}" alt="{escape(alt)}" loading="lazy">'
+        if boxes := "".join(_box(number, place) for number, place in enumerate(candidate.places, 1)):
+            picture = f'<div class="places">{picture}{boxes}</div>'
     else:
         picture = '<div class="missing">no picture</div>'
     parts = [
@@ -142,6 +154,9 @@ def _card(session: Session, turn: Turn, candidate: Candidate, pictures: Pictures
     ]
     if candidate.reasoning:
         parts.append(f'<p class="reasoning">{escape(candidate.reasoning)}</p>')
+    if candidate.places:
+        words = "".join(f"<li>{escape(place.word) or 'here'}</li>" for place in candidate.places)
+        parts.append(f'<ol class="words" aria-label="What the critique points at">{words}</ol>')
     if candidate.refined_instruction:
         parts.append(f'<p class="next"><span>Next:</span> {escape(candidate.refined_instruction)}</p>')
     if candidate.error is not None:
@@ -153,6 +168,14 @@ def _card(session: Session, turn: Turn, candidate: Candidate, pictures: Pictures
     return "\n".join(parts)
 
 
+def _box(number: int, place: Box) -> str:
+    """A place over its picture, with its number in the list below."""
+    edges = (place.left, place.top, 1000 - place.right, 1000 - place.bottom)
+    # Nothing is drawn outside of the picture, even if a server says so.
+    left, top, right, bottom = (f"{min(max(edge, 0), 1000) / 10:.1f}%" for edge in edges)
+    return f'<span class="place" aria-hidden="true" style="inset: {top} {right} {bottom} {left}"><b>{number}</b></span>'
+
+
 def _marks(candidate: Candidate) -> str:
     if candidate.scores is None:
         return f'<p class="facts">{escape(candidate.status)}, no scores</p>'
@@ -162,7 +185,11 @@ def _marks(candidate: Candidate) -> str:
         f"</meter> {value:.1f}</dd></div>"
         for name, value in (("Semantic", scores.semantic), ("Quality", scores.quality), ("Overall", scores.overall))
     )
-    return f'<dl class="marks">{rows}</dl>'
+    marks = f'<dl class="marks">{rows}</dl>'
+    if not candidate.critiques:
+        return marks
+    each = ", ".join(f"{critique.overall:.1f}" for critique in candidate.critiques)
+    return f'{marks}\n<p class="facts">means of {len(candidate.critiques)} critiques (overall {each})</p>'
 
 
 def _facts(candidate: Candidate) -> str:
@@ -171,6 +198,8 @@ def _facts(candidate: Candidate) -> str:
         parts.append(f"{candidate.image.width} \u00d7 {candidate.image.height}")
     if candidate.outside_mask is not None:
         parts.append(f"outside the mask {candidate.outside_mask.changed:.1%} changed")
+    if candidate.outside_places is not None:
+        parts.append(f"outside of what was pointed at {candidate.outside_places.changed:.1%} changed")
     if candidate.seed is not None:
         parts.append(f"seed {candidate.seed}")
     if candidate.editor_seconds is not None:
@@ -187,6 +216,9 @@ def _totals(session: Session) -> list[str]:
     facts.append(("Thinking", f"{totals.thinker_seconds:.2f} s"))
     if totals.prompt_tokens or totals.completion_tokens:
         facts.append(("Tokens", f"{totals.prompt_tokens:,} in, {totals.completion_tokens:,} out"))
+    if session.preparation is not None:
+        facts.append((f"Rewriting by {session.preparation.preparer}", _preparation(session.preparation)))
+    facts += [("Compared", _comparison(each)) for each in session.comparisons]
     if session.created_at is not None and session.finished_at is not None:
         facts.append(("Total time", f"{session.finished_at - session.created_at:.2f} s"))
     if session.revised_prompt and session.revised_prompt != session.instruction:
@@ -194,10 +226,25 @@ def _totals(session: Session) -> list[str]:
     return [f"<div><dt>{escape(name)}</dt><dd>{escape(value)}</dd></div>" for name, value in facts]
 
 
+def _preparation(preparation: Preparation) -> str:
+    if preparation.error is not None:
+        return f"failed: {preparation.error.message} ({preparation.error.code})"
+    return f"{preparation.thinker_seconds:.2f} s" if preparation.instruction else "not done"
+
+
+def _comparison(comparison: Comparison) -> str:
+    first, second = (f"turn {ref.turn}" if ref else "the unedited picture" for ref in (comparison.first, comparison.second))
+    if comparison.winner == "tie":
+        return f"{first} and {second} are as good"
+    return f"{first} over {second}" if comparison.winner == "first" else f"{second} over {first}"
+
+
 def _footer(session: Session) -> str:
     parts = [f"editor {session.editor}"]
     if session.thinker:
         parts.append(f"thinker {session.thinker}")
+    if session.judge and session.judge != session.thinker:
+        parts.append(f"judge {session.judge}")
     if session.strategy:
         parts.append(f"strategy {session.strategy}")
     if session.created_at is not None:

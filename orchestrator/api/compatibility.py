@@ -68,7 +68,7 @@ FIELDS: Final = (
     Field("style", "not honoured", "say it in `prompt`"),
     Field("reference_image, mask_image", "refused", "vLLM-Omni: send files as `image` and `mask`"),
     Field("infer_align_image_size", "not honoured", "vLLM-Omni: the result has the source's size"),
-    Field("enhance_prompt", "not honoured", "SGLang: the thinker writes the instruction of the next turn"),
+    Field("enhance_prompt", "not honoured", "SGLang: send `prepare`, where the editor has a preparer"),
     Field("output_quality", "not honoured", "SGLang: send `output_compression`"),
     Field("generator_device", "not honoured", "SGLang: the editor chooses"),
     Field("enable_teacache", "not honoured", "SGLang: the editor chooses"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Final
 
@@ -23,7 +23,7 @@ from orchestrator.api.transcodes import Transcodes
 from orchestrator.loop.events import CancelRequested, Event
 from orchestrator.loop.session import CorruptLogError, Session, SessionBounds, apply, fold
 from orchestrator.metrics import Metrics
-from orchestrator.ports.collaborators import Clock
+from orchestrator.ports.collaborators import CheckResult, Clock
 from orchestrator.ports.errors import FencedError, PortError, StorageUnavailableError
 from orchestrator.ports.stores import ReadableBlobs, Recorded, Scope, SessionArchive, SessionFacts, SessionStore, StorageStatus
 from orchestrator.webhooks.model import Endpoints, WebhookTester
@@ -77,6 +77,7 @@ class Context:
         started_at: Unix seconds.
         kept_s: seconds for which a finished session is kept; None is for good.
         waits: how calls that wait for their session are treated.
+        judge_checks: by thinker or judge, what came of its check.
         endpoints: webhook endpoints and deliveries.
         webhooks: checks URLs and sends test events.
         shutdown: how this replica ends.
@@ -112,6 +113,7 @@ class Context:
     kept_s: float | None = None
     started_at: int = field(default_factory=lambda: int(time.time()))
     waits: Waits = field(default_factory=Waits)
+    judge_checks: Mapping[str, CheckResult] = field(default_factory=dict)
     listings: Listings = field(default_factory=Listings)
     exports: StreamLimits = field(default_factory=lambda: StreamLimits(_MAX_EXPORTS, "exports"))
     tenant: str = "default"

@@ -48,6 +48,7 @@ SESSION: Final[dict[str, Any]] = {
     "instruction": _INSTRUCTION,
     "editor": "classical",
     "thinker": "rules",
+    "judge": "rules",
     "strategy": "think",
     "review": "never",
     "created_at": 1795488000.1,
@@ -173,6 +174,7 @@ MODELS: Final[dict[str, Any]] = {
             "mask": None,
         }
     ],
+    "judges": [],
 }
 
 READY: Final[dict[str, Any]] = {

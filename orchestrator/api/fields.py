@@ -10,8 +10,8 @@ from typing import Any, Final, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from orchestrator.loop.events import ImageRef, Limits, Review, SessionCreated, Strategy
-from orchestrator.ports.collaborators import Catalogue, EditorCapabilities
+from orchestrator.loop.events import Choosing, ImageRef, Limits, Review, SessionCreated, Strategy
+from orchestrator.ports.collaborators import SESSIONS_THINKER, Catalogue, EditorCapabilities
 from services.errors import ApiError
 from services.imaging.codec import sniff
 from services.imaging.shapes import Fit
@@ -37,13 +37,14 @@ _DEFAULT_SHAPE: Final[dict[Strategy, tuple[int, int]]] = {
     "think_best_of_n": (5, 2),
     "best_of_n": (1, 4),
     "single": (1, 1),
+    "adaptive": (8, 1),
 }
 OUTPUT_FIELDS: Final = frozenset({"output_format", "output_compression", "response_format", "stream", "partial_images"})
 """How the result is sent, which is not part of what is asked for."""
 NEW_FIELDS: Final = frozenset(
     {
         *("fit", "metadata", "webhook", "webhook_secret", "input_fidelity", "moderation", "complexity", "safety_identifier"),
-        *("lora", "lora_scale"),
+        *("lora", "lora_scale", "prepare", "draft", "judge"),
     }
 )
 """Fields that version 0.1 did not have."""
@@ -53,6 +54,10 @@ _LONGEST_WEBP_SIDE: Final = 16_383
 _NEUTRAL_COMPRESSION: Final = 100
 _UNKNOWN_RETRY_S: Final = 5.0
 _VERSION_WITH_REFERENCES: Final = 2
+_VERSION_WITH_CHOOSING: Final = 3
+_VERSION_WITH_JUDGE_OR_DRAFTS: Final = 4
+_DRAFT_AND_RENDER: Final = 2
+"""Edits of the shortest session with drafts."""
 _EDITOR_FIELDS: Final = (
     "negative_prompt",
     "num_inference_steps",
@@ -73,8 +78,18 @@ class LoopFields(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     thinker: str | None = Field(None, max_length=200, description="Name of a configured thinker; the default one if absent.")
-    strategy: Strategy = Field("think", description="think (the paper's loop), best_of_n, think_best_of_n or single.")
-    max_turns: int | None = Field(None, ge=1, le=MAX_TURNS, description="Maximum turns; 5, or 1 for best_of_n and single.")
+    judge: str | None = Field(
+        None,
+        max_length=200,
+        description="Name of a configured judge or thinker that scores and compares; the default judge if absent, or else the "
+        "session's thinker.",
+    )
+    strategy: Strategy = Field("think", description="think (the paper's loop), adaptive, best_of_n, think_best_of_n or single.")
+    prepare: bool | None = Field(
+        None,
+        description="Whether the instruction is rewritten for the editor before the first edit; as the editor is set if absent.",
+    )
+    max_turns: int | None = Field(None, ge=1, le=MAX_TURNS, description="Maximum turns; 5, or by strategy.")
     candidates: int | None = Field(None, ge=1, le=MAX_CANDIDATES, description="Edits of each instruction, with different seeds.")
     semantic_threshold: float = Field(8, ge=0, le=10, description="Semantic score at which the loop stops.")
     quality_threshold: float = Field(8, ge=0, le=10, description="Quality score at which the loop stops.")
@@ -82,6 +97,9 @@ class LoopFields(BaseModel):
     deadline_s: float | None = Field(None, ge=1, description="Seconds after which the best candidate so far is the result.")
     budget_edits: int | None = Field(None, ge=1, le=1000, description="Maximum number of edits, retries included.")
     budget_editor_s: float | None = Field(None, ge=1, description="Editor seconds after which no edit is started.")
+    draft: bool = Field(
+        False, description="Turns make drafts, with editors that can; the best one is edited in full before the session ends."
+    )
     seed: int | None = Field(None, ge=0, le=MAX_SEED, description="Seed of the first candidate; random if absent.")
     negative_prompt: NegativePrompt | None = Field(None, description="Passed on to editors that support it.")
     num_inference_steps: int | None = Field(None, ge=1, le=1000, description="Passed on to editors that support it.")
@@ -190,29 +208,62 @@ def first_event(
     """
     editor = editor_of(fields.model, catalogue)
     thinker = _known(fields.thinker, catalogue.thinkers, "thinker", "invalid_value")
+    judge = judge_of(fields.judge, thinker, catalogue)
+    judge_scores = judge not in catalogue.not_scoring
+    scorer = judge if judge and judge_scores else thinker
     _check_output(fields, max(sources.source.width, sources.source.height) if fields.size == "auto" else 0)
+    # `single` is the plain editor: its one candidate is the answer, also if the judge dislikes it.
+    choosing = None if fields.strategy == "single" else catalogue.choosing.get(scorer)
+    if choosing:
+        choosing = choosing.model_copy(update={"compares": (judge or thinker) in catalogue.comparing})
+    preparer = _preparer(fields, catalogue.editors[editor], editor)
+    preparer = thinker if preparer == SESSIONS_THINKER else preparer
+    draft = _draft(fields, catalogue.editors[editor], editor)
     return SessionCreated(
         at=now,
-        version=_VERSION_WITH_REFERENCES if sources.references else 1,
+        version=_version(sources, choosing, preparer=preparer, judge=judge, draft=draft),
         source=sources.source,
         references=sources.references,
         mask=sources.mask,
         instruction=fields.prompt,
         editor=editor,
         thinker=thinker,
+        judge=judge,
+        judge_scores=judge_scores,
         strategy=fields.strategy,
         review=_review(fields),
         limits=_limits(fields, deadlines, now),
         results=fields.n,
         seed=seed if fields.seed is None else fields.seed,
         editor_options=_editor_options(fields, catalogue.editors[editor], editor),
-        checklist=thinker in catalogue.by_checklist,
+        checklist=scorer in catalogue.by_checklist,
         user=fields.safety_identifier or fields.user,
         metadata=fields.metadata or {},
         tenant=tenant,
         fit=fields.fit,
         alpha=sources.alpha,
+        choosing=choosing,
+        preparer=preparer,
+        draft=draft,
     )
+
+
+def _version(sources: Sources, choosing: Choosing | None, *, preparer: str | None, judge: str | None, draft: bool) -> int:
+    """Of the log: the earliest whose servers would not continue it wrongly."""
+    if judge is not None or draft:
+        return _VERSION_WITH_JUDGE_OR_DRAFTS
+    return _VERSION_WITH_CHOOSING if choosing or preparer else _VERSION_WITH_REFERENCES if sources.references else 1
+
+
+def judge_of(name: str | None, thinker: str, catalogue: Catalogue) -> str | None:
+    """Who judges in place of the session's thinker; None if the thinker does.
+
+    Raises:
+        ApiError: ``invalid_value``, with the names that are known.
+    """
+    known = (*catalogue.judges, *catalogue.thinkers)
+    judge = _known(name, known, "judge", "invalid_value", otherwise="the default") if name else catalogue.default_judge
+    return None if judge == thinker else judge
 
 
 def check(
@@ -226,17 +277,31 @@ def check(
     """
     editor = editor_of(fields.model, catalogue)
     thinker = _known(fields.thinker, catalogue.thinkers, "thinker", "invalid_value")
-    check_pictures(catalogue, editor, thinker, images=images, has_mask=has_mask)
+    judge = judge_of(fields.judge, thinker, catalogue)
+    _check_judges(thinker, judge, catalogue)
+    check_pictures(catalogue, editor, thinker, judge, images=images, has_mask=has_mask)
     check_bytes("prompt", fields.prompt)
     check_bytes("negative_prompt", fields.negative_prompt)
     _check_webhook(fields)
     _check_output(fields, 0)
     _limits(fields, deadlines, 0.0)
+    _preparer(fields, catalogue.editors[editor], editor)
     _editor_options(fields, catalogue.editors[editor], editor)
+    _draft(fields, catalogue.editors[editor], editor)
 
 
-def check_pictures(catalogue: Catalogue, editor: str, thinker: str, *, images: int, has_mask: bool) -> None:
-    """Refuse pictures that the editor, its fallback or the thinker does not take.
+def _check_judges(thinker: str, judge: str | None, catalogue: Catalogue) -> None:
+    """Refuse a judge that failed the server's check; the thinker too, where it scores."""
+    for name in {judge or thinker, thinker if judge in catalogue.not_scoring else judge or thinker}:
+        if failed := catalogue.unfit.get(name):
+            message = f"judge {name!r} cannot tell a good edit from: {', '.join(failed)}; choose another judge"
+            raise ApiError("judge_unfit", message, param="judge")
+
+
+def check_pictures(
+    catalogue: Catalogue, editor: str, thinker: str, judge: str | None = None, *, images: int, has_mask: bool
+) -> None:
+    """Refuse pictures that the editor, its fallback, the thinker or the judge does not take.
 
     Raises:
         ApiError: ``invalid_value`` or ``unsupported_parameter``, naming an editor that takes them; ``not_ready`` while it is
@@ -246,14 +311,20 @@ def check_pictures(catalogue: Catalogue, editor: str, thinker: str, *, images: i
     for name in (editor, *([fallback] if fallback else [])):
         who = f"the editor {name!r}" if name == editor else f"{name!r}, the fallback of the editor {editor!r},"
         _check_editor(catalogue, name, who, images=images, has_mask=has_mask)
-    shown = 1 + images + has_mask
-    most_shown = catalogue.thinker_images.get(thinker, shown)
-    if shown > most_shown:
-        message = (
-            f"image: the thinker {thinker!r} takes {_counted(most_shown)} in a request, and a critique of these would hold "
-            f"{shown}; send {shown - most_shown} fewer, or choose another thinker"
-        )
-        raise ApiError("invalid_value", message, param="image")
+    for role, asked in (("thinker", thinker), ("judge", judge)):
+        if asked is None:
+            continue
+        # A comparison shows one more.
+        pair = asked == (judge or thinker) and asked in catalogue.comparing
+        shown = 1 + images + has_mask + pair
+        most_shown = catalogue.thinker_images.get(asked, shown)
+        if shown > most_shown:
+            what = "comparison" if pair else "critique"
+            message = (
+                f"image: the {role} {asked!r} takes {_counted(most_shown)} in a request, and a {what} of these would hold "
+                f"{shown}; send {shown - most_shown} fewer, or choose another {role}"
+            )
+            raise ApiError("invalid_value", message, param="image")
 
 
 def _check_editor(catalogue: Catalogue, name: str, who: str, *, images: int, has_mask: bool) -> None:
@@ -349,11 +420,11 @@ def editor_of(model: str | None, catalogue: Catalogue) -> str:
     return _known(name, (*catalogue.editors, *catalogue.aliases), "model", "model_not_found")
 
 
-def _known(name: str | None, names: tuple[str, ...], param: str, code: str) -> str:
+def _known(name: str | None, names: tuple[str, ...], param: str, code: str, *, otherwise: str = "the first") -> str:
     if name is None:
         return names[0]
     if name not in names:
-        hint = "send one of them, or leave it out for the first"
+        hint = f"send one of them, or leave it out for {otherwise}"
         raise ApiError(code, f"{param} {name!r} is not configured; known are: {', '.join(names)}; {hint}", param=param)
     return name
 
@@ -397,6 +468,35 @@ def _shape(fields: ImagesEditFields | SessionFields) -> tuple[int, int]:
         message = f"n: {max_turns} turns of {candidates} candidates cannot make {fields.n} images; raise candidates or lower n"
         raise ApiError("invalid_value", message, param="n")
     return max_turns, candidates
+
+
+def _preparer(fields: LoopFields, takes: EditorCapabilities, editor: str) -> str | None:
+    """What rewrites the instruction; None if nothing does."""
+    if fields.prepare and takes.preparer is None:
+        message = f"prepare: the editor {editor!r} has no preparer; leave it out, or name one in the editor's settings"
+        raise ApiError("unsupported_parameter", message, param="prepare")
+    return takes.preparer if (takes.prepare if fields.prepare is None else fields.prepare) else None
+
+
+def _draft(fields: ImagesEditFields | SessionFields, takes: EditorCapabilities, editor: str) -> bool:
+    """Whether turns make drafts, or a refusal where they could not or would be of no use."""
+    if not fields.draft:
+        return False
+    if takes.draft is None:
+        message = f"draft: it is not known yet whether the editor {editor!r} makes drafts; try again in a moment"
+        raise ApiError("not_ready", message, param="draft", retry_after=_UNKNOWN_RETRY_S)
+    if not takes.draft:
+        message = f"draft: the editor {editor!r} makes no drafts; leave it out, or choose an editor with capabilities.draft"
+        raise ApiError("unsupported_parameter", message, param="draft")
+    if fields.strategy == "single":
+        message = "draft: the strategy single makes one edit; leave it out, or choose think"
+        raise ApiError("unsupported_parameter", message, param="draft")
+    if fields.n > 1:
+        raise ApiError("invalid_value", "draft: one draft is edited in full; leave it out, or send n=1", param="draft")
+    if fields.budget_edits is not None and fields.budget_edits < _DRAFT_AND_RENDER:
+        message = "draft: a draft and the edit in full are two edits; raise budget_edits, or leave draft out"
+        raise ApiError("invalid_value", message, param="draft")
+    return True
 
 
 def _editor_options(fields: ImagesEditFields | SessionFields, takes: EditorCapabilities, editor: str) -> dict[str, Any]:

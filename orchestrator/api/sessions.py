@@ -40,9 +40,10 @@ from orchestrator.api.pictures import Representation, size_of, stored_response
 from orchestrator.api.queries import METADATA_QUERY, wanted_metadata
 from orchestrator.api.view import SessionList, SessionView, in_list, poll_after_s, show, show_unreadable, summary
 from orchestrator.api.webhooks import endpoint_of_request
+from orchestrator.loop.choosing import best
 from orchestrator.loop.events import CandidateRef, Event, FeedbackAction, FeedbackGiven, ImageRef
-from orchestrator.loop.policy import best, images_are_full, log_is_full, turns_are_used_up
 from orchestrator.loop.session import CorruptLogError, Session, Status, fold
+from orchestrator.loop.spending import images_are_full, log_is_full, turns_are_used_up
 from orchestrator.ports.errors import PortError, StorageUnavailableError
 from orchestrator.ports.stores import Created, Recorded
 from services.errors import ApiError

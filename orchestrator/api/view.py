@@ -6,6 +6,7 @@ from typing import Any, Final, Literal
 
 from pydantic import BaseModel, Field
 
+from orchestrator.loop.choosing import best, preferred, ranking
 from orchestrator.loop.events import (
     SUPERSEDED,
     Alpha,
@@ -13,29 +14,31 @@ from orchestrator.loop.events import (
     CandidateRef,
     ChecklistAnswer,
     ChecklistQuestion,
+    Compared,
     Failure,
     FinishReason,
     ImageRef,
     OutsideMask,
+    Place,
     Review,
     Strategy,
     Totals,
+    Winner,
 )
-from orchestrator.loop.policy import best, ranking
-from orchestrator.loop.session import Candidate, Session, Status
+from orchestrator.loop.session import Candidate, Scores, Session, Status
 from orchestrator.ports.stores import QueuePosition
 
 CandidateStatus = Literal["planned", "editing", "edited", "critiqued", "unscored", "failed", "stopped"]
 
 
 class ScoresView(BaseModel):
-    """A thinker's scores from 0 to 10; overall = sqrt(semantic x quality)."""
+    """A judge's scores from 0 to 10; overall = sqrt(semantic x quality)."""
 
     semantic: float
     quality: float
     overall: float
-    semantic_spread: float = Field(0.0, description="Standard deviation over the thinker's samples.")
-    quality_spread: float = Field(0.0, description="Standard deviation over the thinker's samples.")
+    semantic_spread: float = Field(0.0, description="Standard deviation over the judge's samples and critiques.")
+    quality_spread: float = Field(0.0, description="Standard deviation over the judge's samples and critiques.")
 
 
 class ImageView(ImageRef):
@@ -66,12 +69,51 @@ class CandidateView(BaseModel):
     outside_mask: OutsideMaskView | None = Field(description="Where the session has a mask and this was measured.")
     alpha: Alpha | None = Field(default=None, exclude_if=lambda alpha: alpha is None)
     """What became of the source's transparency; left out where the source has none."""
-    scores: ScoresView | None
+    scores: ScoresView | None = Field(description="The means of its critiques.")
+    critiques: list[ScoresView] = Field(
+        default=[],
+        exclude_if=lambda critiques: not critiques,
+        description="The scores of each, where the judge was asked more than once.",
+    )
     reasoning: str | None
     answers: list[ChecklistAnswer]
+    places: list[Place] = Field(
+        default=[],
+        exclude_if=lambda places: not places,
+        description="What its critique points at: boxes on a grid of 0 to 1000 across the picture, each with a word.",
+    )
+    outside_places: OutsideMaskView | None = Field(
+        default=None,
+        exclude_if=lambda outside: outside is None,
+        description="How it differs from the candidate that it was to improve, outside of what was pointed at there.",
+    )
     refined_instruction: str | None
+    refinement_reasoning: str | None = Field(
+        default=None,
+        exclude_if=lambda reasoning: reasoning is None,
+        description="What the thinker said about it, where another judge scored the candidate.",
+    )
     error: Failure | None
     editor_seconds: float
+    thinker_seconds: float
+
+
+class ComparisonView(BaseModel):
+    """Two pictures that the judge compared."""
+
+    first: CandidateRef
+    second: CandidateRef | None = Field(description="null is the unedited source.")
+    winner: Winner
+    by: Literal["pair", "scores"] = Field(description="Side by side, or each scored alone.")
+    reasoning: str | None
+
+
+class PreparationView(BaseModel):
+    """How the instruction was rewritten for the editor before the first edit."""
+
+    preparer: str = Field(description="The configured preparer, or the thinker.")
+    instruction: str | None = Field(description="The rewritten instruction; null until it is there, and if that failed.")
+    error: Failure | None = Field(description="Why the latest attempt failed; the first turn then has the caller's own words.")
     thinker_seconds: float
 
 
@@ -82,6 +124,12 @@ class TurnView(BaseModel):
     instruction: str
     author: Author
     candidates: list[CandidateView]
+    draft: bool = Field(
+        default=False, exclude_if=lambda draft: not draft, description="Its pictures are drafts: small, and of fewer steps."
+    )
+    renders: CandidateRef | None = Field(
+        default=None, exclude_if=lambda renders: renders is None, description="The draft that its candidate is in full."
+    )
 
 
 class LimitsView(BaseModel):
@@ -124,7 +172,11 @@ class SessionView(BaseModel):
     instruction: str
     editor: str
     thinker: str
+    judge: str = Field(description="Who scores and compares; the thinker, unless another judge was chosen.")
     strategy: Strategy
+    draft: bool = Field(
+        default=False, exclude_if=lambda draft: not draft, description="Whether turns make drafts; the best is edited in full."
+    )
     review: Review
     created_at: float
     finished_at: float | None
@@ -140,6 +192,17 @@ class SessionView(BaseModel):
     finish_reason: FinishReason | None
     best: CandidateRef | None
     results: list[CandidateRef]
+    preferred: bool | None = Field(
+        default=None,
+        exclude_if=lambda preferred: preferred is None,
+        description="Whether the judge prefers the best candidate to the unedited source; left out where it was not asked.",
+    )
+    preparation: PreparationView | None = Field(
+        default=None,
+        exclude_if=lambda preparation: preparation is None,
+        description="Left out where nothing rewrites, and in lists.",
+    )
+    comparisons: list[ComparisonView] = Field(default=[], exclude_if=lambda comparisons: not comparisons)
     scores: ScoresView | None
     revised_prompt: str | None
     checklist: list[ChecklistQuestion] = Field(description="Always empty in lists.")
@@ -197,7 +260,9 @@ def show(
         instruction=created.instruction,
         editor=created.editor,
         thinker=created.thinker,
+        judge=created.judge or created.thinker,
         strategy=created.strategy,
+        draft=created.draft,
         review=created.review,
         created_at=created.at,
         finished_at=finished.at if finished else None,
@@ -211,6 +276,9 @@ def show(
         finish_reason=finished.reason if finished else None,
         best=top,
         results=results,
+        preferred=finished.preferred if finished else preferred(session, top),
+        preparation=_preparation(session),
+        comparisons=[_compared(each) for each in session.comparisons if isinstance(each, Compared)],
         scores=scores_of(chosen),
         revised_prompt=session.turns[top.turn - 1].instruction if top else None,
         checklist=list(session.checklist.questions),
@@ -220,6 +288,8 @@ def show(
                 instruction=turn.instruction,
                 author=turn.author,
                 candidates=[_candidate(path, candidate) for candidate in turn.candidates],
+                draft=turn.draft,
+                renders=turn.renders,
             )
             for turn in session.turns
         ],
@@ -252,7 +322,7 @@ def summary(session_id: str, session: Session, last_event: int, *, kept_s: float
 
 def in_list(view: SessionView) -> SessionView:
     """A session without what lists leave out."""
-    return view.model_copy(update={"turns": [], "checklist": []})
+    return view.model_copy(update={"turns": [], "checklist": [], "comparisons": [], "preparation": None})
 
 
 _POLL_S: Final[dict[str, int]] = {"running": 2, "cancelling": 1, "awaiting_review": 10}
@@ -270,13 +340,16 @@ def scores_of(candidate: Candidate | None) -> ScoresView | None:
     """A candidate's scores, rounded; None while it has none."""
     if candidate is None or candidate.scores is None:
         return None
-    scores = candidate.scores
+    return _scores(candidate.scores)
+
+
+def _scores(scores: Scores) -> ScoresView:
     return ScoresView(
-        semantic=scores.semantic,
-        quality=scores.quality,
+        semantic=round(scores.semantic, 3),
+        quality=round(scores.quality, 3),
         overall=round(scores.overall, 3),
-        semantic_spread=scores.semantic_spread,
-        quality_spread=scores.quality_spread,
+        semantic_spread=round(scores.semantic_spread, 3),
+        quality_spread=round(scores.quality_spread, 3),
     )
 
 
@@ -284,6 +357,23 @@ def answer_path(session_id: str, candidate: Candidate) -> str:
     """The path of a result's picture."""
     path = f"/v1/sessions/{session_id}/turns/{candidate.turn}/candidates/{candidate.number}"
     return f"{path}/{'answer' if candidate.scaled else 'image'}"
+
+
+def _preparation(session: Session) -> PreparationView | None:
+    if session.created.preparer is None:
+        return None
+    known = session.preparation
+    return PreparationView(
+        preparer=session.created.preparer,
+        instruction=known.instruction,
+        error=known.error,
+        thinker_seconds=round(known.thinker_seconds, 4),
+    )
+
+
+def _compared(event: Compared) -> ComparisonView:
+    reasoning = event.reasoning or None
+    return ComparisonView(first=event.first, second=event.second, winner=event.winner, by=event.by, reasoning=reasoning)
 
 
 def _candidate(path: str, candidate: Candidate) -> CandidateView:
@@ -298,9 +388,13 @@ def _candidate(path: str, candidate: Candidate) -> CandidateView:
         outside_mask=OutsideMaskView(**outside.model_dump()) if outside else None,
         alpha=candidate.alpha,
         scores=scores_of(candidate),
+        critiques=[_scores(scores) for scores in candidate.critiques] if len(candidate.critiques) > 1 else [],
         reasoning=candidate.reasoning or None,
         answers=list(candidate.answers),
+        places=list(candidate.places),
+        outside_places=OutsideMaskView(**moved.model_dump()) if (moved := candidate.outside_places) else None,
         refined_instruction=candidate.refined_instruction,
+        refinement_reasoning=candidate.refinement_reasoning or None,
         error=candidate.edit_error or candidate.critique_error,
         editor_seconds=round(candidate.editor_seconds, 4),
         thinker_seconds=round(candidate.thinker_seconds, 4),

@@ -23,10 +23,25 @@ from typing import Final
 
 import stamina
 
-from orchestrator.execution.performer import Job, Performer, needs_scaling
+from orchestrator.execution.performer import Performer, needs_scaling
 from orchestrator.execution.spans import SessionSpans
 from orchestrator.loop import events as ev
-from orchestrator.loop.policy import Action, AskReview, ChecklistJob, EditJob, Finish, Rest, StartTurn, Wait, Work, decide
+from orchestrator.loop.actions import (
+    Action,
+    AskReview,
+    ChecklistJob,
+    CompareJob,
+    EditJob,
+    Finish,
+    Job,
+    PrepareJob,
+    Rest,
+    StartTurn,
+    Wait,
+    Work,
+    kind_of,
+)
+from orchestrator.loop.policy import decide
 from orchestrator.loop.session import CorruptLogError, Session, SessionBounds, apply, fold
 from orchestrator.ports.collaborators import Clock, EditorUsage
 from orchestrator.ports.errors import AbandonedError, CallerLeftError, FencedError, StorageUnavailableError
@@ -389,6 +404,8 @@ def _decision(action: StartTurn | AskReview | Finish, session: Session, now: flo
                 author=action.author,
                 candidates=action.candidates,
                 first_seed=action.first_seed,
+                draft=action.draft,
+                renders=action.renders,
             )
         case AskReview():
             return ev.ReviewRequested(at=now, turn=action.turn, best=action.best, reason=action.reason)
@@ -399,6 +416,7 @@ def _decision(action: StartTurn | AskReview | Finish, session: Session, now: flo
                 best=action.best,
                 results=action.results,
                 error=action.error,
+                preferred=action.preferred,
                 totals=session.totals,
             )
 
@@ -435,6 +453,9 @@ def _is_new(job: Job) -> bool:
 
 
 def _job_key(job: Job) -> _JobKey:
-    if isinstance(job, ChecklistJob):
-        return "checklist", 0, 0
-    return ("edit" if isinstance(job, EditJob) else "critique", job.turn, job.candidate)
+    if isinstance(job, ChecklistJob | PrepareJob):
+        return kind_of(job), 0, 0
+    if isinstance(job, CompareJob):
+        second = job.second or ev.CandidateRef(turn=0, candidate=0)
+        return f"compare {second.turn}/{second.candidate}", job.first.turn, job.first.candidate
+    return kind_of(job), job.turn, job.candidate

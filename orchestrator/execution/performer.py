@@ -1,4 +1,6 @@
-"""Performs one job of a session: an edit, a critique or a checklist. Failures are returned as events, not raised."""
+"""Performs one job of a session: a preparation, an edit, a critique, a comparison, a refinement, a checklist. Failures are
+returned as events, not raised.
+"""
 
 from __future__ import annotations
 
@@ -9,21 +11,31 @@ import logging
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Final, TypeVar
 
 import stamina
 
 from orchestrator.loop import events as ev
-from orchestrator.loop.policy import ChecklistJob, CritiqueJob, EditJob, latest_start
+from orchestrator.loop.actions import ChecklistJob, CompareJob, CritiqueJob, EditJob, Job, PrepareJob, RefineJob, VerifyJob
+from orchestrator.loop.choosing import improves
+from orchestrator.loop.preparing import prepare_until
 from orchestrator.loop.session import Session
+from orchestrator.loop.spending import latest_start
 from orchestrator.ports.collaborators import (
     ChecklistOrder,
     Clock,
+    CompareOrder,
+    Comparer,
     CritiqueOrder,
+    CritiqueReply,
     Editor,
     EditOrder,
     EditorUsage,
     EditReply,
+    Judge,
+    PrepareOrder,
+    Preparer,
     StoredImage,
     Thinker,
     Usage,
@@ -32,13 +44,14 @@ from orchestrator.ports.collaborators import (
 from orchestrator.ports.errors import PortError, StorageUnavailableError
 from orchestrator.ports.stores import Blobs
 from services.errors import ApiError
-from services.imaging.codec import CheckedImage, ImageInfo
+from services.imaging.codec import CheckedImage, ImageInfo, encode
 from services.imaging.decode_pool import DecodePool
-from services.imaging.shapes import enlarges
+from services.imaging.masks import of_boxes
+from services.imaging.shapes import enlarges, nearly
+from services.protocol.critique.messages import Judgement
 from services.protocol.images_api import pixels_of
 
 log = logging.getLogger(__name__)
-Job = EditJob | CritiqueJob | ChecklistJob
 _Role = TypeVar("_Role")
 _STORAGE_RETRIES: Final = stamina.AsyncRetryingCaller(attempts=5, timeout=30.0)
 # Bounds on what an event keeps of a reply, so that nobody fills Redis by making a thinker ramble or an editor explain itself.
@@ -56,12 +69,14 @@ cancelled twice, its connection would stay open, and the editor would go on work
 
 @dataclass(frozen=True, slots=True)
 class Performer:
-    """Performs the jobs of all sessions with the editors and thinkers by their configured names.
+    """Performs the jobs of all sessions with the editors, thinkers and judges by their configured names.
 
     Attributes:
+        judges: those that are no thinkers.
         edit_s: seconds that an edit currently takes at an editor; 0 while that is not known.
         prompt_tokens: how many tokens of an instruction an editor reads; None while that is not known.
         decoder: scales the results.
+        preparers: rewrite instructions; the thinkers can, too.
     """
 
     editors: Mapping[str, Editor]
@@ -71,6 +86,8 @@ class Performer:
     edit_s: Callable[[str], float] = lambda _: 0.0
     prompt_tokens: Callable[[str], int | None] = lambda _: None
     decoder: DecodePool = field(default_factory=DecodePool)
+    preparers: Mapping[str, Preparer] = field(default_factory=dict)
+    judges: Mapping[str, Judge | Comparer] = field(default_factory=dict)
 
     async def perform(
         self, session_id: str, session: Session, job: Job, usage: EditorUsage, *, resumed: bool = False
@@ -86,9 +103,48 @@ class Performer:
         """
         if isinstance(job, EditJob):
             return await self._edit(session_id, session, job, usage, resumed=resumed)
+        if isinstance(job, PrepareJob):
+            return await self._prepare(session_id, session, job)
         if isinstance(job, ChecklistJob):
             return await self._checklist(session_id, session, job)
+        if isinstance(job, CompareJob):
+            return await self._compare(session_id, session, job)
+        if isinstance(job, RefineJob):
+            return await self._refine(session_id, session, job)
         return await self._critique(session_id, session, job)
+
+    async def _prepare(self, session_id: str, session: Session, job: PrepareJob) -> ev.Prepared | ev.PrepareFailed:
+        began = self.clock.now()
+        created = session.created
+        tokens = self.prompt_tokens(created.editor)
+        left_s = prepare_until(session, self.edit_s(created.editor)) - began
+        try:
+            if left_s <= 0:
+                raise PortError("thinker_timeout", "the time that is left is for the edits")
+            order = PrepareOrder(
+                self._stored(session_id, created.source),
+                created.instruction,
+                left_s,
+                created.tenant,
+                self._all_stored(session_id, created.references),
+                self._mask(session_id, created),
+                tokens,
+            )
+            reply = await self._preparer(created.preparer or "").prepare(order)
+            _check_length(reply.instruction, created.instruction, tokens)
+        except PortError as exc:
+            return ev.PrepareFailed(**self._failure(job, exc, began))
+        now = self.clock.now()
+        seconds = max(0.0, now - began)
+        return ev.Prepared(
+            at=now, instruction=reply.instruction, thinker=reply.thinker, thinker_seconds=seconds, **_tokens(reply.usage)
+        )
+
+    def _preparer(self, name: str) -> Preparer:
+        found = self.preparers[name] if name in self.preparers else _named(self.thinkers, name, "thinker")
+        if not isinstance(found, Preparer):
+            raise PortError("thinker_misconfigured", f"the thinker {name!r} does not rewrite instructions")
+        return found
 
     async def _edit(
         self, session_id: str, session: Session, job: EditJob, usage: EditorUsage, *, resumed: bool
@@ -126,8 +182,9 @@ class Performer:
         self, session_id: str, session: Session, job: EditJob, usage: EditorUsage, *, resumed: bool
     ) -> EditReply:
         created, now = session.created, self.clock.now()
+        former = improves(session, ev.CandidateRef(turn=job.turn, candidate=job.candidate))
         # A resumed edit may be finished already at the editor.
-        start_s = math.inf if resumed else latest_start(session, self.edit_s(created.editor)) - now
+        start_s = math.inf if resumed else latest_start(session, self.edit_s(created.editor), draft=job.draft) - now
         order = EditOrder(
             source=self._stored(session_id, created.source),
             mask=self._mask(session_id, created),
@@ -143,46 +200,194 @@ class Performer:
             references=self._all_stored(session_id, created.references),
             fit=created.fit,
             alpha=created.alpha,
+            boxes=former.places if former else (),
+            draft=job.draft,
         )
         return await _named(self.editors, created.editor, "editor").edit(order, usage)
 
-    async def _critique(self, session_id: str, session: Session, job: CritiqueJob) -> ev.Critiqued | ev.CritiqueFailed:
+    async def _critique(self, session_id: str, session: Session, job: CritiqueJob | VerifyJob) -> ev.Event:
         began = self.clock.now()
-        created = session.created
-        candidate = session.candidate(ev.CandidateRef(turn=job.turn, candidate=job.candidate))
+        number = job.number if isinstance(job, VerifyJob) else 1
         try:
-            order = CritiqueOrder(
-                source=self._stored(session_id, created.source),
-                candidate=self._stored(session_id, job.image),
-                instruction=created.instruction,
-                turn_instruction=job.instruction,
-                timeout_s=created.limits.deadline_at - began + _GRACE_S,
-                questions=session.checklist.questions,
-                tenant=created.tenant,
-                references=self._all_stored(session_id, created.references),
-                mask=self._mask(session_id, created),
-                outside_mask=candidate.outside_mask if candidate else None,
-                prompt_tokens=self.prompt_tokens(created.editor),
-            )
-            reply = await _named(self.thinkers, created.thinker, "thinker").critique(order)
+            moved = await self._outside_places(session_id, session, job)
+            reply = await self._request_critique(session_id, session, job, number, moved)
         except PortError as exc:
-            return ev.CritiqueFailed(turn=job.turn, candidate=job.candidate, **self._failure(job, exc, began))
+            failed = ev.VerifyFailed if isinstance(job, VerifyJob) else ev.CritiqueFailed
+            return failed(turn=job.turn, candidate=job.candidate, **self._failure(job, exc, began))
         now = self.clock.now()
-        return ev.Critiqued(
+        outcome = ev.Verified if isinstance(job, VerifyJob) else partial(ev.Critiqued, outside_places=moved)
+        # The next instruction is the thinker's to write; it is asked for it once one is needed.
+        refined = reply.refined_instruction if session.created.scorer == session.created.thinker else None
+        return outcome(
             at=now,
             turn=job.turn,
             candidate=job.candidate,
             semantic=reply.semantic,
             quality=reply.quality,
             reasoning=cut(reply.reasoning, _MAX_REASONING_BYTES),
-            instruction=_bounded_instruction(reply.refined_instruction, created.instruction),
+            instruction=_bounded_instruction(refined, session.created.instruction),
             answers=tuple(answer.model_copy(update={"reason": cut(answer.reason, _MAX_TEXT_BYTES)}) for answer in reply.answers),
+            places=reply.places,
             samples=reply.samples,
             semantic_spread=reply.semantic_spread,
             quality_spread=reply.quality_spread,
             thinker=reply.thinker,
             repaired=reply.repaired,
             thinker_seconds=max(0.0, now - began),
+            **_tokens(reply.usage),
+        )
+
+    async def _request_critique(
+        self,
+        session_id: str,
+        session: Session,
+        shown: CritiqueJob | VerifyJob | None,
+        number: int,
+        moved: ev.OutsideMask | None = None,
+    ) -> CritiqueReply:
+        """The judge's critique of a candidate, or of the source as if it were one (None)."""
+        name = session.created.scorer
+        judge = self._judge(name)
+        if not isinstance(judge, Judge):
+            # It did when the session began.
+            raise PortError("thinker_unreachable", f"the judge {name!r} does not score pictures on this replica", retryable=False)
+        return await judge.critique(self._order(session_id, session, shown, number, moved=moved))
+
+    def _order(
+        self,
+        session_id: str,
+        session: Session,
+        shown: CritiqueJob | VerifyJob | RefineJob | None,
+        number: int = 1,
+        judgement: Judgement | None = None,
+        moved: ev.OutsideMask | None = None,
+    ) -> CritiqueOrder:
+        created = session.created
+        candidate = session.candidate(ev.CandidateRef(turn=shown.turn, candidate=shown.candidate)) if shown else None
+        return CritiqueOrder(
+            source=self._stored(session_id, created.source),
+            candidate=self._stored(session_id, shown.image if shown else created.source),
+            instruction=created.instruction,
+            turn_instruction=shown.instruction if shown else created.instruction,
+            timeout_s=created.limits.deadline_at - self.clock.now() + _GRACE_S,
+            questions=session.checklist.questions,
+            tenant=created.tenant,
+            references=self._all_stored(session_id, created.references),
+            mask=self._mask(session_id, created),
+            outside_mask=candidate.outside_mask if candidate else None,
+            prompt_tokens=self.prompt_tokens(created.editor),
+            number=number,
+            outside_places=moved,
+            judgement=judgement,
+        )
+
+    async def _refine(self, session_id: str, session: Session, job: RefineJob) -> ev.Refined | ev.RefineFailed:
+        began, created = self.clock.now(), session.created
+        candidate = session.candidate(ev.CandidateRef(turn=job.turn, candidate=job.candidate))
+        scores = candidate.scores if candidate else None
+        try:
+            judgement = Judgement(scores.semantic, scores.quality, candidate.reasoning) if candidate and scores else None
+            moved = candidate.outside_places if candidate else None
+            order = self._order(session_id, session, job, judgement=judgement, moved=moved)
+            reply = await _named(self.thinkers, created.thinker, "thinker").critique(order)
+        except PortError as exc:
+            return ev.RefineFailed(turn=job.turn, candidate=job.candidate, **self._failure(job, exc, began))
+        now = self.clock.now()
+        return ev.Refined(
+            at=now,
+            turn=job.turn,
+            candidate=job.candidate,
+            instruction=_bounded_instruction(reply.refined_instruction, created.instruction),
+            reasoning=cut(reply.reasoning, _MAX_REASONING_BYTES),
+            thinker=reply.thinker,
+            repaired=reply.repaired,
+            thinker_seconds=max(0.0, now - began),
+            **_tokens(reply.usage),
+        )
+
+    def _judge(self, name: str) -> Judge | Comparer:
+        return self.judges[name] if name in self.judges else _named(self.thinkers, name, "judge")
+
+    async def _outside_places(self, session_id: str, session: Session, job: CritiqueJob | VerifyJob) -> ev.OutsideMask | None:
+        """How a candidate differs from the one that it was to improve, outside of the places that were pointed at there.
+
+        None, and a log record, where it cannot be measured: a critique without it is better than none.
+        """
+        ref = ev.CandidateRef(turn=job.turn, candidate=job.candidate)
+        known, former = session.candidate(ref), improves(session, ref)
+        if known is not None and known.critiques:
+            return known.outside_places
+        if former is None or known is None or former.image is None or former.draft != known.draft:
+            return None
+        if not nearly((former.image.width, former.image.height), (job.image.width, job.image.height)):
+            return None
+        boxes = [(place.left, place.top, place.right, place.bottom) for place in former.places]
+        before, after = await self._load(session_id, former.image.sha256), await self._load(session_id, job.image.sha256)
+        try:
+            mask = await asyncio.to_thread(lambda: encode(of_boxes(boxes), "png"))
+            found = await self.decoder.outside(before, mask, after, param="the candidate", tenant=session.created.tenant)
+        except ApiError as exc:
+            log.warning("what a candidate of session %s changed was not measured: %s", session_id, exc.message)
+            return None
+        return None if found is None else ev.OutsideMask(changed=found.changed, difference=found.difference)
+
+    async def _compare(self, session_id: str, session: Session, job: CompareJob) -> ev.Compared | ev.CompareFailed:
+        began = self.clock.now()
+        choosing = session.created.choosing
+        try:
+            judge = self._judge(session.created.comparer)
+            if choosing and choosing.compares and isinstance(judge, Comparer):
+                told = await self._compare_pair(session_id, session, job, judge)
+            else:
+                told = await self._compare_scores(session_id, session, job)
+        except PortError as exc:
+            return ev.CompareFailed(first=job.first, second=job.second, **self._failure(job, exc, began))
+        now = self.clock.now()
+        return told.model_copy(update={"at": now, "thinker_seconds": max(0.0, now - began)})
+
+    async def _compare_pair(self, session_id: str, session: Session, job: CompareJob, judge: Comparer) -> ev.Compared:
+        created = session.created
+        first, second = _picture(session, job.first), _picture(session, job.second)
+        order = CompareOrder(
+            source=self._stored(session_id, created.source),
+            first=self._stored(session_id, first),
+            second=self._stored(session_id, second),
+            instruction=created.instruction,
+            timeout_s=created.limits.deadline_at - self.clock.now() + _GRACE_S,
+            tenant=created.tenant,
+            references=self._all_stored(session_id, created.references),
+            mask=self._mask(session_id, created),
+        )
+        reply = await judge.compare(order)
+        return ev.Compared(
+            at=0.0,
+            first=job.first,
+            second=job.second,
+            winner=reply.winner,
+            by="pair",
+            reasoning=cut(reply.reasoning, _MAX_REASONING_BYTES),
+            thinker=reply.thinker,
+            **_tokens(reply.usage),
+        )
+
+    async def _compare_scores(self, session_id: str, session: Session, job: CompareJob) -> ev.Compared:
+        """The score of a candidate against that of the untouched source."""
+        if job.second is not None:
+            # Between candidates, further critiques decide instead; a session that began with another judge may still ask.
+            raise PortError("thinker_unreachable", "this judge does not compare two pictures", retryable=False)
+        reply = await self._request_critique(session_id, session, None, 1)
+        known = session.candidate(job.first)
+        scores = known.scores if known else None
+        nothing = math.sqrt(reply.semantic * reply.quality)
+        gap = (scores.overall if scores else 0.0) - nothing
+        return ev.Compared(
+            at=0.0,
+            first=job.first,
+            second=None,
+            winner="first" if gap > 0 else "second" if gap < 0 else "tie",
+            by="scores",
+            reasoning=cut(reply.reasoning, _MAX_REASONING_BYTES),
+            thinker=reply.thinker,
             **_tokens(reply.usage),
         )
 
@@ -199,7 +404,10 @@ class Performer:
                 self._all_stored(session_id, created.references),
                 self._mask(session_id, created),
             )
-            reply = await _named(self.thinkers, created.thinker, "thinker").checklist(order)
+            judge = self._judge(created.scorer)
+            if not isinstance(judge, Judge):
+                raise PortError("thinker_unreachable", f"the judge {created.scorer!r} writes no checklist on this replica")
+            reply = await judge.checklist(order)
         except PortError as exc:
             return ev.ChecklistFailed(**self._failure(job, exc, began))
         now = self.clock.now()
@@ -234,7 +442,7 @@ class Performer:
             return None
         return image_ref(scaled)
 
-    def _failure(self, job: CritiqueJob | ChecklistJob, exc: PortError, began: float) -> dict[str, Any]:
+    def _failure(self, job: Job, exc: PortError, began: float) -> dict[str, Any]:
         """The fields that the events of both failures share."""
         now = self.clock.now()
         failure = {"code": exc.code, "message": cut(exc.message, _MAX_TEXT_BYTES), "retryable": exc.retryable}
@@ -280,6 +488,12 @@ def _answer_size(created: ev.SessionCreated) -> tuple[int, int]:
     return pixels_of(str(created.editor_options.get("size", "auto"))) or (created.source.width, created.source.height)
 
 
+def _picture(session: Session, ref: ev.CandidateRef | None) -> ev.ImageRef:
+    """A candidate's picture; the source for None."""
+    candidate = session.candidate(ref) if ref else None
+    return candidate.image if candidate and candidate.image else session.created.source
+
+
 def cut(text: str, most_bytes: int) -> str:
     """A text of at most so many UTF-8 bytes, and an ellipsis where it was cut."""
     raw = text.encode()
@@ -290,6 +504,17 @@ def _bounded_instruction(refined: str | None, given: str) -> str | None:
     """A refined instruction; None, which keeps the turn's, for one that is too long: half of one asks for other things."""
     most_bytes = max(_MAX_REFINED_BYTES, len(given.encode()))
     return None if refined is None or len(refined.encode()) > most_bytes else refined
+
+
+def _check_length(rewritten: str, given: str, tokens: int | None) -> None:
+    """Refuse an instruction that the editor would refuse, or a session's log would: the caller's own is better than its half."""
+    # Every word is a token at least. What is too long in spite of that is the editor's to refuse.
+    words, size, most = len(rewritten.split()), len(rewritten.encode()), max(_MAX_REFINED_BYTES, len(given.encode()))
+    if tokens is not None and words > tokens:
+        message = f"the rewritten instruction has {words:,} words, and the editor reads {tokens:,} tokens"
+        raise PortError("thinker_bad_reply", message)
+    if size > most:
+        raise PortError("thinker_bad_reply", f"the rewritten instruction has {size:,} bytes, and may have {most:,}")
 
 
 def _bounded_timings(timings: Mapping[str, float]) -> dict[str, float]:

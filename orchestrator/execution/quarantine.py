@@ -17,8 +17,8 @@ from typing import Final
 
 import orjson
 
+from orchestrator.loop.choosing import ranking
 from orchestrator.loop.events import Failure, Finished, Totals
-from orchestrator.loop.policy import ranking
 from orchestrator.loop.session import CorruptLogError, fold
 from orchestrator.ports.stores import Claim, Sessions
 

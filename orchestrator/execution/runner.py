@@ -103,13 +103,13 @@ class Replica:
         name: unique to this start of the process.
         capacity: sessions driven at a time; urgent ones come on top.
         heartbeat_s: seconds between two heartbeats; a third of the lease.
-        thinkers: the names of thinkers that it knows now; None if it takes sessions of all.
+        thinkers: the names of thinkers and judges that it knows now; None if it takes sessions of all.
     """
 
     name: str
     capacity: int
     heartbeat_s: float
-    thinkers: Collection[str] | None = None
+    thinkers: Callable[[], Collection[str]] | None = None
 
 
 class Runner:
@@ -263,7 +263,7 @@ class Runner:
             webhook_chores=webhook_chores,
             shares={editor: share for editor, share in self._editors.shares().items() if share.more and free},
             most=free,
-            thinkers=self._thinkers,
+            thinkers=self._thinkers() if self._thinkers else None,
         )
 
     # --- sessions -------------------------------------------------------------------------------------------

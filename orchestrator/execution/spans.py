@@ -8,13 +8,15 @@ from typing import Final
 
 from opentelemetry.trace import Span
 
-from orchestrator.execution.performer import Job
 from orchestrator.loop import events as ev
-from orchestrator.loop.policy import ChecklistJob, EditJob
+from orchestrator.loop.actions import ChecklistJob, CompareJob, Job, PrepareJob, kind_of
 from orchestrator.loop.session import Session
 from services.serving import logs, tracing
 
-_FAILURES: Final = (ev.EditFailed, ev.CritiqueFailed, ev.ChecklistFailed)
+_FAILURES: Final = (
+    *(ev.EditFailed, ev.CritiqueFailed, ev.ChecklistFailed, ev.VerifyFailed, ev.CompareFailed, ev.RefineFailed),
+    ev.PrepareFailed,
+)
 
 
 class SessionSpans:
@@ -63,22 +65,22 @@ class SessionSpans:
             tracing.record("session", (session.created.at, event.at), attributes, ids=self._root)
 
     async def job(self, job: Job, work: Callable[[], Awaitable[ev.Event]]) -> ev.Event:
-        """Run a job in a span; its parent is the turn's span, or the session's for a checklist."""
-        if not isinstance(job, ChecklistJob):
+        """Run a job in a span; its parent is the turn's span, or the session's for a job of no turn."""
+        if not isinstance(job, ChecklistJob | CompareJob | PrepareJob):
             logs.bind(turn=job.turn, candidate=job.candidate)
         if not tracing.enabled():
             return await work()
         attributes = self._attributes()
-        if isinstance(job, ChecklistJob):
-            name, parent = "checklist", self._root
+        if isinstance(job, ChecklistJob | CompareJob | PrepareJob):
+            name, parent = kind_of(job), self._root
         else:
-            name, parent = ("edit" if isinstance(job, EditJob) else "critique"), tracing.turn_context(self._id, job.turn)
+            name, parent = kind_of(job), tracing.turn_context(self._id, job.turn)
             attributes |= {"editthinker.turn": job.turn, "editthinker.candidate": job.candidate}
         with tracing.span(name, attributes=attributes | {"editthinker.attempt": job.attempt}, parent=parent) as span:
             event = await work()
             if isinstance(event, _FAILURES):
                 tracing.fail(span, event.code, event.message)
-            elif isinstance(event, ev.Critiqued):
+            elif isinstance(event, ev.Critiqued | ev.Verified):
                 span.set_attributes({"editthinker.score.semantic": event.semantic, "editthinker.score.quality": event.quality})
             elif isinstance(event, ev.Edited):
                 span.set_attributes({"editthinker.editor_seconds": event.editor_seconds, "editthinker.repeated": event.repeated})

@@ -10,9 +10,12 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
-VERSION: Final = 2
+VERSION: Final = 4
 """The latest version of a log. Version 2 is that of sessions with references: a server that does not know them would edit and
-judge without them. All other sessions are of version 1 (docs/decisions/0115).
+judge without them (docs/decisions/0115). Version 3 is that of sessions with `choosing`: a server that does not know it would
+end them by other rules (docs/decisions/0160), and of those with a `preparer` (docs/decisions/0174). Version 4 is that of sessions
+with `draft`, where it would answer with a draft (docs/decisions/0171), and with a judge of their own, where it would let the
+thinker judge (docs/decisions/0164). All other sessions are of version 1.
 """
 SEEDS: Final = 2**31
 """Seeds are 0 to SEEDS - 1: the range that editors accept."""
@@ -22,10 +25,11 @@ TOO_LATE: Final = "deadline_exceeded"
 """The code of an edit that was not started, since it could not be finished by the deadline."""
 
 Alpha = Literal["kept", "dropped"]
-Strategy = Literal["think", "single", "best_of_n", "think_best_of_n"]
+Strategy = Literal["think", "single", "best_of_n", "think_best_of_n", "adaptive"]
 Review = Literal["never", "each_turn", "before_finish"]
-Author = Literal["caller", "thinker", "person"]
+Author = Literal["caller", "preparer", "thinker", "person"]
 FeedbackAction = Literal["accept", "pick", "instruct", "go_on"]
+Winner = Literal["first", "second", "tie"]
 FinishReason = Literal["satisfied", "max_turns", "plateau", "deadline", "budget", "accepted", "cancelled", "failed"]
 
 
@@ -54,6 +58,20 @@ class OutsideMask(_Frozen):
 
     changed: float
     difference: float
+
+
+class Place(_Frozen):
+    """A box that a critique points at, and a word for what is there.
+
+    Attributes:
+        left, top, right, bottom: on a grid of 0 to 1000 across the candidate's picture.
+    """
+
+    left: int = Field(ge=0, le=1000)
+    top: int = Field(ge=0, le=1000)
+    right: int = Field(ge=0, le=1000)
+    bottom: int = Field(ge=0, le=1000)
+    word: str = ""
 
 
 class CandidateRef(_Frozen):
@@ -87,6 +105,23 @@ class Limits(_Frozen):
     budget_editor_s: float | None = Field(default=None, gt=0)
     edit_attempts: int = Field(default=2, ge=1)
     critique_attempts: int = Field(default=3, ge=1)
+
+
+class Choosing(_Frozen):
+    """What a session knows of its judge's noise, and how much it may spend against it. Sessions without one trust single scores.
+
+    Attributes:
+        noise: standard deviation of one score around the judge's own mean for that picture, in points of 10, as it was measured
+            when the session began.
+        weight: how many repeated scores that measurement is worth; the session's own are added to it.
+        confirmations: further critiques of one candidate at most.
+        compares: whether the judge compares two pictures side by side.
+    """
+
+    noise: float = Field(ge=0, le=10)
+    weight: float = Field(gt=0)
+    confirmations: int = Field(ge=1)
+    compares: bool = False
 
 
 class Failure(_Frozen):
@@ -141,6 +176,10 @@ class SessionCreated(_Event):
     instruction: str
     editor: str
     thinker: str
+    judge: str | None = Field(default=None, exclude_if=lambda judge: judge is None)
+    """Who judges in place of the thinker; left out where the thinker does, as in earlier versions."""
+    judge_scores: bool = Field(default=True, exclude_if=lambda scores: scores)
+    """Whether that judge scores pictures; one that does not only compares them, and the thinker scores."""
     strategy: Strategy = "think"
     review: Review = "never"
     limits: Limits
@@ -150,7 +189,7 @@ class SessionCreated(_Event):
     editor_options: dict[str, Any] = Field(default_factory=dict)
     """Fields passed to the editor unchanged (size, negative_prompt, num_inference_steps …)."""
     checklist: bool = False
-    """Whether the thinker judges by a checklist, written once before the first critique."""
+    """Whether candidates are scored by a checklist, written once before the first critique."""
     user: str | None = None
     metadata: dict[str, str] = Field(default_factory=dict, exclude_if=lambda metadata: not metadata)
     """The caller's own pairs; left out where there are none, as earlier versions wrote the event."""
@@ -158,12 +197,54 @@ class SessionCreated(_Event):
     """How a picture of another shape comes to the size in the editor's options; the source has its shape already."""
     alpha: bool = Field(default=False, exclude_if=lambda alpha: not alpha)
     """Whether a pixel of the source is not opaque."""
+    choosing: Choosing | None = Field(default=None, exclude_if=lambda choosing: choosing is None)
+    """Left out in sessions that trust single scores, as those of earlier versions do."""
+    preparer: str | None = Field(default=None, exclude_if=lambda preparer: preparer is None)
+    """The configured preparer, or the thinker, that rewrites the instruction before the first edit; left out where none does."""
+    draft: bool = Field(default=False, exclude_if=lambda draft: not draft)
+    """Whether turns make drafts, and the winner is rendered: edited in full at the end."""
     tenant: str = "default"
+
+    @property
+    def scorer(self) -> str:
+        """Who scores candidates, and writes the checklist."""
+        return self.judge if self.judge and self.judge_scores else self.thinker
+
+    @property
+    def comparer(self) -> str:
+        """Who compares two pictures, if it can."""
+        return self.judge or self.thinker
 
     @property
     def inputs(self) -> tuple[ImageRef, ...]:
         """The caller's pictures: the source, its references, and the mask if there is one."""
         return (self.source, *self.references, *([self.mask] if self.mask else []))
+
+
+class Prepared(_Event):
+    """The caller's instruction was rewritten for the editor: `instruction` makes the first turn. Critiques measure against the
+    caller's own.
+    """
+
+    type: Literal["prepared"] = "prepared"
+    instruction: str
+    thinker: str | None = None
+    """The fallback that replied, if one did."""
+    thinker_seconds: float = 0.0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cached_tokens: int = 0
+
+
+class PrepareFailed(_Event):
+    """An attempt at rewriting the instruction failed; without one, the caller's own makes the first turn."""
+
+    type: Literal["prepare_failed"] = "prepare_failed"
+    attempt: int
+    code: str
+    message: str
+    retryable: bool
+    thinker_seconds: float = 0.0
 
 
 class TurnStarted(_Event):
@@ -175,6 +256,10 @@ class TurnStarted(_Event):
     author: Author
     candidates: int
     first_seed: int
+    draft: bool = Field(default=False, exclude_if=lambda draft: not draft)
+    """Whether its edits are at a lower area and with fewer steps."""
+    renders: CandidateRef | None = Field(default=None, exclude_if=lambda renders: renders is None)
+    """The draft that this turn edits in full, with its instruction and seed."""
 
 
 class EditStarted(_Event):
@@ -263,6 +348,12 @@ class Critiqued(_Event):
     samples: int = 1
     semantic_spread: float = 0.0
     quality_spread: float = 0.0
+    places: tuple[Place, ...] = Field(default=(), exclude_if=lambda places: not places)
+    """What it points at in the picture; left out where it does not, as earlier versions wrote the event."""
+    outside_places: OutsideMask | None = Field(default=None, exclude_if=lambda outside: outside is None)
+    """How the candidate differs from the one that it was to improve, outside of the places which that one's critique points at,
+    as the judge was told; left out where none were.
+    """
     thinker: str | None = None
     """The fallback that replied, if one did."""
     repaired: bool = False
@@ -277,6 +368,111 @@ class CritiqueFailed(_Event):
     """An attempt at a critique failed; the candidate stays unscored unless another attempt succeeds."""
 
     type: Literal["critique_failed"] = "critique_failed"
+    turn: int
+    candidate: int
+    attempt: int
+    code: str
+    message: str
+    retryable: bool
+    thinker_seconds: float = 0.0
+
+
+class Verified(_Event):
+    """A candidate was critiqued again: before it is called satisfying, or because another one is about as good.
+
+    Its scores are the means of all its critiques. `instruction` is the refined instruction of this one, None for the turn's; the
+    strictest critique of a candidate refines the next turn, since it names what is missing.
+    """
+
+    type: Literal["verified"] = "verified"
+    turn: int
+    candidate: int
+    semantic: float
+    quality: float
+    reasoning: str
+    instruction: str | None
+    answers: tuple[ChecklistAnswer, ...] = ()
+    samples: int = 1
+    semantic_spread: float = 0.0
+    quality_spread: float = 0.0
+    places: tuple[Place, ...] = Field(default=(), exclude_if=lambda places: not places)
+    thinker: str | None = None
+    repaired: bool = False
+    thinker_seconds: float = 0.0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cached_tokens: int = 0
+
+
+class VerifyFailed(_Event):
+    """An attempt at a further critique failed; without one, the earlier ones count."""
+
+    type: Literal["verify_failed"] = "verify_failed"
+    turn: int
+    candidate: int
+    attempt: int
+    code: str
+    message: str
+    retryable: bool
+    thinker_seconds: float = 0.0
+
+
+class Compared(_Event):
+    """The judge compared two pictures.
+
+    Attributes:
+        first, second: candidates; `second` is None for the unedited source.
+        winner: a tie where the judge preferred neither in both orders, or scored both the same.
+        by: whether it saw both side by side, or scored each alone.
+    """
+
+    type: Literal["compared"] = "compared"
+    first: CandidateRef
+    second: CandidateRef | None = None
+    winner: Winner
+    by: Literal["pair", "scores"]
+    reasoning: str = ""
+    thinker: str | None = None
+    thinker_seconds: float = 0.0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cached_tokens: int = 0
+
+
+class CompareFailed(_Event):
+    """An attempt at a comparison failed; without one, the scores decide."""
+
+    type: Literal["compare_failed"] = "compare_failed"
+    first: CandidateRef
+    second: CandidateRef | None = None
+    attempt: int
+    code: str
+    message: str
+    retryable: bool
+    thinker_seconds: float = 0.0
+
+
+class Refined(_Event):
+    """The thinker wrote the next instruction for a candidate that another judge had scored; None keeps the turn's."""
+
+    type: Literal["refined"] = "refined"
+    turn: int
+    candidate: int
+    instruction: str | None
+    reasoning: str = ""
+    thinker: str | None = None
+    """The fallback that replied, if one did."""
+    repaired: bool = False
+    thinker_seconds: float = 0.0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cached_tokens: int = 0
+
+
+class RefineFailed(_Event):
+    """An attempt at the next instruction failed; without one, that of the next best candidate or the same one is tried."""
+
+    type: Literal["refine_failed"] = "refine_failed"
     turn: int
     candidate: int
     attempt: int
@@ -326,17 +522,27 @@ class Finished(_Event):
     results: tuple[CandidateRef, ...] = ()
     scaled: tuple[ImageRef | None, ...] = Field(default=(), exclude_if=lambda scaled: not any(scaled))
     error: Failure | None = None
+    preferred: bool | None = Field(default=None, exclude_if=lambda preferred: preferred is None)
+    """Whether the judge prefers `best` to the unedited source; left out where it was not asked."""
     totals: Totals
 
 
 Event = Annotated[
     SessionCreated
+    | Prepared
+    | PrepareFailed
     | TurnStarted
     | EditStarted
     | Edited
     | EditFailed
     | Critiqued
     | CritiqueFailed
+    | Verified
+    | VerifyFailed
+    | Compared
+    | CompareFailed
+    | Refined
+    | RefineFailed
     | ChecklistMade
     | ChecklistFailed
     | ReviewRequested

@@ -7,7 +7,7 @@ order of events that a crash, a late response or a cancellation can produce.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import reduce
 from typing import Final, Literal
@@ -22,6 +22,8 @@ from orchestrator.loop.events import (
     ChecklistFailed,
     ChecklistMade,
     ChecklistQuestion,
+    Compared,
+    CompareFailed,
     Critiqued,
     CritiqueFailed,
     Edited,
@@ -33,10 +35,17 @@ from orchestrator.loop.events import (
     Finished,
     ImageRef,
     OutsideMask,
+    Place,
+    Prepared,
+    PrepareFailed,
+    Refined,
+    RefineFailed,
     ReviewRequested,
     SessionCreated,
     Totals,
     TurnStarted,
+    Verified,
+    VerifyFailed,
 )
 
 Status = Literal["queued", "running", "awaiting_review", "cancelling", "succeeded", "failed", "cancelled"]
@@ -61,6 +70,29 @@ class Scores:
         return math.sqrt(self.semantic * self.quality)
 
 
+def mean_scores(critiques: tuple[Scores, ...]) -> Scores:
+    """The mean of one critique or more, with the spread within and between them."""
+    if len(critiques) == 1:
+        return critiques[0]
+    semantic = [scores.semantic for scores in critiques]
+    quality = [scores.quality for scores in critiques]
+    return Scores(
+        _mean(semantic),
+        _mean(quality),
+        math.hypot(_spread(semantic), _mean([scores.semantic_spread for scores in critiques])),
+        math.hypot(_spread(quality), _mean([scores.quality_spread for scores in critiques])),
+    )
+
+
+def _mean(values: Sequence[float]) -> float:
+    return math.fsum(values) / len(values)
+
+
+def _spread(values: Sequence[float]) -> float:
+    middle = _mean(values)
+    return math.sqrt(_mean([(value - middle) ** 2 for value in values]))
+
+
 @dataclass(frozen=True, slots=True)
 class Candidate:
     """One edit with one seed, and its outcome.
@@ -68,11 +100,13 @@ class Candidate:
     Attributes:
         image: as the editor made it.
         scaled: the same at the size of the answer, where it is a result and the editor made it smaller.
+        draft: whether it is made at a lower area and with fewer steps.
     """
 
     turn: int
     number: int
     seed: int
+    draft: bool = False
     attempts: int = 0
     editing: bool = False
     allowance_s: float | None = None
@@ -83,13 +117,29 @@ class Candidate:
     alpha: Alpha | None = None
     edit_error: Failure | None = None
     edit_may_be_retried: bool = True
+    critiques: tuple[Scores, ...] = ()
     scores: Scores | None = None
+    """The mean of its critiques."""
     reasoning: str = ""
     answers: tuple[ChecklistAnswer, ...] = ()
+    places: tuple[Place, ...] = ()
+    outside_places: OutsideMask | None = None
     refined_instruction: str | None = None
+    refinements: tuple[str, ...] = ()
+    """The refined instructions of all its critiques, the strictest critique's first."""
     critique_attempts: int = 0
     critique_error: Failure | None = None
     critique_may_be_retried: bool = True
+    verify_attempts: int = 0
+    """Failed ones since the last critique."""
+    verify_may_be_retried: bool = True
+    refined: bool = False
+    """Whether the thinker was asked for an instruction, where another judge scored it."""
+    refinement_reasoning: str = ""
+    """What the thinker then said."""
+    refine_attempts: int = 0
+    """Failed ones."""
+    refine_may_be_retried: bool = True
     thinker_seconds: float = 0.0
 
     @property
@@ -105,12 +155,35 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """One instruction and its candidates."""
+    """One instruction and its candidates.
+
+    Attributes:
+        draft: whether they are drafts.
+        renders: the draft that its only candidate is in full.
+    """
 
     number: int
     instruction: str
     author: Author
     candidates: tuple[Candidate, ...]
+    draft: bool = False
+    renders: CandidateRef | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Preparation:
+    """The instruction as it was rewritten for the editor, if it was, and the attempts at that.
+
+    Attributes:
+        attempts: failed ones.
+        error: of the latest.
+    """
+
+    instruction: str | None = None
+    attempts: int = 0
+    may_be_retried: bool = True
+    error: Failure | None = None
+    thinker_seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,8 +228,10 @@ class Session:
     created: SessionCreated
     turns: tuple[Turn, ...] = ()
     totals: Totals = field(default_factory=Totals)
+    preparation: Preparation = field(default_factory=Preparation)
     checklist: Checklist = field(default_factory=Checklist)
     floor: int = 0
+    comparisons: tuple[Compared | CompareFailed, ...] = ()
     review: ReviewRequested | None = None
     accepted: FeedbackGiven | None = None
     new_instruction: str | None = None
@@ -188,6 +263,10 @@ class Session:
             return None
         candidates = self.turns[ref.turn - 1].candidates
         return candidates[ref.candidate - 1] if 1 <= ref.candidate <= len(candidates) else None
+
+    def render_of(self, draft: CandidateRef) -> Candidate | None:
+        """The candidate that was or is being made of a draft in full; None if no turn renders it."""
+        return next((turn.candidates[0] for turn in self.turns if turn.renders == draft), None)
 
     @property
     def status(self) -> Status:
@@ -221,6 +300,8 @@ def apply(session: Session, event: Event) -> Session:
 
 _EVENT_BYTES: Final = 300
 """An event without its texts; those of the recorded sessions have 120 to 700 bytes."""
+_PLACE_BYTES: Final = 60
+"""A box and the names of its fields, without its word."""
 _IMAGE_BYTES: Final = 150
 """An image's digest, type and size."""
 
@@ -228,7 +309,7 @@ _IMAGE_BYTES: Final = 150
 def _size(event: Event) -> int:
     """About how many bytes an event adds to a log, which has each instruction once."""
     texts: list[str | None] = []
-    images = 0
+    images = places = 0
     match event:
         case SessionCreated():
             images = len(event.references)
@@ -236,25 +317,37 @@ def _size(event: Event) -> int:
             texts += [value for value in event.editor_options.values() if isinstance(value, str)]
         case Finished():
             images = sum(image is not None for image in event.scaled)
-        case FeedbackGiven():
+        case FeedbackGiven() | Prepared():
             texts = [event.instruction]
-        case Critiqued():
+        case Critiqued() | Verified():
             texts = [event.instruction, event.reasoning, *(answer.reason for answer in event.answers)]
+            texts += [place.word for place in event.places]
+            places = len(event.places)
         case ChecklistMade():
             texts = [question.text for question in event.questions]
-        case EditFailed() | CritiqueFailed() | ChecklistFailed():
+        case Compared():
+            texts = [event.reasoning]
+        case Refined():
+            texts = [event.instruction, event.reasoning]
+        case (EditFailed() | CritiqueFailed() | ChecklistFailed() | VerifyFailed() | CompareFailed()) | (
+            RefineFailed() | PrepareFailed()
+        ):
             texts = [event.message]
-    return _EVENT_BYTES + images * _IMAGE_BYTES + sum(len(text.encode()) for text in texts if text)
+    return _EVENT_BYTES + images * _IMAGE_BYTES + places * _PLACE_BYTES + sum(len(text.encode()) for text in texts if text)
 
 
 def _apply(session: Session, event: Event) -> Session:
     match event:
         case TurnStarted():
             return _turn_started(session, event)
-        case EditStarted() | Edited() | EditFailed() | Critiqued() | CritiqueFailed():
+        case (EditStarted() | Edited() | EditFailed() | Critiqued() | CritiqueFailed()) | (
+            Verified() | VerifyFailed() | Refined() | RefineFailed()
+        ):
             return _candidate_event(session, event)
-        case ChecklistMade() | ChecklistFailed():
-            return _checklist(session, event)
+        case Prepared() | PrepareFailed() | ChecklistMade() | ChecklistFailed():
+            return _text_of_session(session, event)
+        case Compared() | CompareFailed():
+            return _comparison(session, event)
         case ReviewRequested():
             return replace(session, review=event)
         case FeedbackGiven():
@@ -271,10 +364,28 @@ def _turn_started(session: Session, event: TurnStarted) -> Session:
     if event.turn != len(session.turns) + 1:
         raise CorruptLogError(f"turn {event.turn} after turn {len(session.turns)}")
     numbers = range(1, event.candidates + 1)
-    candidates = tuple(Candidate(event.turn, number, (event.first_seed + number - 1) % SEEDS) for number in numbers)
-    turn = Turn(event.turn, event.instruction, event.author, candidates)
+    seeds = ((event.first_seed + number - 1) % SEEDS for number in numbers)
+    candidates = tuple(Candidate(event.turn, number, seed, event.draft) for number, seed in zip(numbers, seeds, strict=True))
+    turn = Turn(event.turn, event.instruction, event.author, candidates, event.draft, event.renders)
     totals = session.totals.model_copy(update={"turns": event.turn})
     return replace(session, turns=(*session.turns, turn), totals=totals, new_instruction=None)
+
+
+def _text_of_session(session: Session, event: Prepared | PrepareFailed | ChecklistMade | ChecklistFailed) -> Session:
+    """What a model writes once for the whole session."""
+    return _preparation(session, event) if isinstance(event, Prepared | PrepareFailed) else _checklist(session, event)
+
+
+def _preparation(session: Session, event: Prepared | PrepareFailed) -> Session:
+    before = session.preparation
+    seconds = session.totals.thinker_seconds + event.thinker_seconds
+    after = replace(before, thinker_seconds=before.thinker_seconds + event.thinker_seconds)
+    if isinstance(event, Prepared):
+        after, tokens = replace(after, instruction=event.instruction, error=None), _tokens(session.totals, event)
+    else:
+        error = Failure(code=event.code, message=event.message)
+        after, tokens = replace(after, attempts=event.attempt, may_be_retried=event.retryable, error=error), {}
+    return replace(session, preparation=after, totals=session.totals.model_copy(update={"thinker_seconds": seconds, **tokens}))
 
 
 def _checklist(session: Session, event: ChecklistMade | ChecklistFailed) -> Session:
@@ -285,6 +396,16 @@ def _checklist(session: Session, event: ChecklistMade | ChecklistFailed) -> Sess
         after, tokens = replace(before, attempts=event.attempt, may_be_retried=event.retryable), {}
     seconds = session.totals.thinker_seconds + event.thinker_seconds
     return replace(session, checklist=after, totals=session.totals.model_copy(update={"thinker_seconds": seconds, **tokens}))
+
+
+def _comparison(session: Session, event: Compared | CompareFailed) -> Session:
+    for ref in filter(None, (event.first, event.second)):
+        if session.candidate(ref) is None:
+            raise CorruptLogError(f"{event.type} for turn {ref.turn}, candidate {ref.candidate}, which was never started")
+    seconds = session.totals.thinker_seconds + event.thinker_seconds
+    tokens = _tokens(session.totals, event) if isinstance(event, Compared) else {}
+    totals = session.totals.model_copy(update={"thinker_seconds": seconds, **tokens})
+    return replace(session, comparisons=(*session.comparisons, event), totals=totals)
 
 
 def _feedback(session: Session, event: FeedbackGiven) -> Session:
@@ -305,7 +426,9 @@ def _with_scaled(session: Session, event: Finished) -> Session:
     return replace(session, turns=tuple(turns))
 
 
-_CandidateEvent = EditStarted | Edited | EditFailed | Critiqued | CritiqueFailed
+_CandidateEvent = (
+    EditStarted | Edited | EditFailed | Critiqued | CritiqueFailed | Verified | VerifyFailed | Refined | RefineFailed
+)
 
 
 def _candidate_event(session: Session, event: _CandidateEvent) -> Session:
@@ -335,15 +458,21 @@ def _advance(candidate: Candidate, event: _CandidateEvent) -> Candidate:
                 candidate, editing=False, editor_seconds=seconds, edit_error=error, edit_may_be_retried=event.retryable
             )
         case Critiqued():
-            return replace(
-                candidate,
-                scores=Scores(event.semantic, event.quality, event.semantic_spread, event.quality_spread),
-                reasoning=event.reasoning,
-                answers=event.answers,
-                refined_instruction=event.instruction,
-                critique_error=None,
-                thinker_seconds=candidate.thinker_seconds + event.thinker_seconds,
-            )
+            # The first critique, also if Redis forgot an earlier one.
+            first = replace(candidate, critiques=(), refinements=(), outside_places=event.outside_places)
+            return replace(_critiqued(first, event), critique_error=None)
+        case Verified():
+            return replace(_critiqued(candidate, event), verify_attempts=0)
+        case VerifyFailed():
+            seconds = candidate.thinker_seconds + event.thinker_seconds
+            attempts, again = event.attempt, event.retryable
+            return replace(candidate, verify_attempts=attempts, verify_may_be_retried=again, thinker_seconds=seconds)
+        case Refined():
+            return _refined(candidate, event)
+        case RefineFailed():
+            seconds = candidate.thinker_seconds + event.thinker_seconds
+            attempts, again = event.attempt, event.retryable
+            return replace(candidate, refine_attempts=attempts, refine_may_be_retried=again, thinker_seconds=seconds)
         case CritiqueFailed():
             return replace(
                 candidate,
@@ -354,20 +483,52 @@ def _advance(candidate: Candidate, event: _CandidateEvent) -> Candidate:
             )
 
 
+def _critiqued(candidate: Candidate, event: Critiqued | Verified) -> Candidate:
+    """The candidate with one more critique; its texts are those of the strictest, the earlier one where they are equal."""
+    scores = Scores(event.semantic, event.quality, event.semantic_spread, event.quality_spread)
+    stricter = not candidate.critiques or scores.overall < min(known.overall for known in candidate.critiques)
+    seconds = candidate.thinker_seconds + event.thinker_seconds
+    critiques = (*candidate.critiques, scores)
+    after = replace(candidate, critiques=critiques, scores=mean_scores(critiques), thinker_seconds=seconds)
+    refined = () if event.instruction is None else (event.instruction,)
+    if not stricter:
+        return replace(after, refinements=(*candidate.refinements, *refined))
+    return replace(
+        after,
+        reasoning=event.reasoning,
+        answers=event.answers,
+        places=event.places,
+        refined_instruction=candidate.refined_instruction if candidate.refined else event.instruction,
+        refinements=(*refined, *candidate.refinements),
+    )
+
+
+def _refined(candidate: Candidate, event: Refined) -> Candidate:
+    refined = () if event.instruction is None else (event.instruction,)
+    return replace(
+        candidate,
+        refined=True,
+        refinement_reasoning=event.reasoning,
+        refined_instruction=event.instruction,
+        refinements=(*candidate.refinements, *refined),
+        thinker_seconds=candidate.thinker_seconds + event.thinker_seconds,
+    )
+
+
 def _count(totals: Totals, event: _CandidateEvent) -> Totals:
     match event:
         case EditStarted():
             return totals.model_copy(update={"edits": totals.edits + 1})
         case Edited() | EditFailed():
             return totals.model_copy(update={"editor_seconds": totals.editor_seconds + event.editor_seconds})
-        case Critiqued():
+        case Critiqued() | Verified() | Refined():
             seconds = totals.thinker_seconds + event.thinker_seconds
             return totals.model_copy(update={"thinker_seconds": seconds, **_tokens(totals, event)})
-        case CritiqueFailed():
+        case CritiqueFailed() | VerifyFailed() | RefineFailed():
             return totals.model_copy(update={"thinker_seconds": totals.thinker_seconds + event.thinker_seconds})
 
 
-def _tokens(totals: Totals, event: Critiqued | ChecklistMade) -> dict[str, int]:
+def _tokens(totals: Totals, event: Critiqued | Verified | Compared | Refined | ChecklistMade | Prepared) -> dict[str, int]:
     return {
         "prompt_tokens": totals.prompt_tokens + event.prompt_tokens,
         "completion_tokens": totals.completion_tokens + event.completion_tokens,

@@ -6,11 +6,12 @@ import math
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Final, Protocol, runtime_checkable
 
-from orchestrator.loop.events import Alpha, ChecklistAnswer, ChecklistQuestion, ImageRef, OutsideMask
+from orchestrator.loop.events import Alpha, ChecklistAnswer, ChecklistQuestion, Choosing, ImageRef, OutsideMask, Place, Winner
 from services.imaging.codec import CheckedImage
 from services.imaging.shapes import Fit
+from services.protocol.critique.messages import Judgement
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +84,8 @@ class EditOrder:
         tenant: whose session that is.
         fit: how a picture comes to the size in the options.
         alpha: whether a pixel of the source is not opaque.
+        boxes: what the critique that refined the instruction points at; for editors that take boxes.
+        draft: whether a small picture of fewer steps is enough; editors that make none edit in full.
     """
 
     source: StoredImage
@@ -99,6 +102,8 @@ class EditOrder:
     references: tuple[StoredImage, ...] = ()
     fit: Fit = "cover"
     alpha: bool = False
+    boxes: tuple[Place, ...] = ()
+    draft: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +138,11 @@ class CritiqueOrder:
         references: the pictures that the instruction may refer to.
         mask: where the candidate may differ from the source.
         outside_mask: what the candidate changed elsewhere.
+        outside_places: how it differs from the candidate that it was to improve, outside of the places that were pointed at.
         prompt_tokens: how many tokens of an instruction the editor reads, where that is known.
+        number: how often the judge was asked about this candidate, this time included. Its answer must not be a repetition.
+        judgement: another judge's. It is told to a thinker that is asked for the next instruction alone: its own scores of this
+            candidate do not count.
     """
 
     source: StoredImage
@@ -147,6 +156,27 @@ class CritiqueOrder:
     mask: StoredImage | None = None
     outside_mask: OutsideMask | None = None
     prompt_tokens: int | None = None
+    number: int = 1
+    outside_places: OutsideMask | None = None
+    judgement: Judgement | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CompareOrder:
+    """A comparison of two edited pictures, or of one with the unedited source, against the caller's instruction.
+
+    Attributes:
+        timeout_s: seconds it may take.
+    """
+
+    source: StoredImage
+    first: StoredImage
+    second: StoredImage
+    instruction: str
+    timeout_s: float
+    tenant: str = ""
+    references: tuple[StoredImage, ...] = ()
+    mask: StoredImage | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,11 +197,12 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class CritiqueReply:
-    """A thinker's critique of a candidate.
+    """A judge's critique of a candidate.
 
     Attributes:
         refined_instruction: the instruction for the next turn; None to keep the current one.
         answers: to the checklist, if the session has one.
+        places: what it points at in the candidate's picture.
         samples: usable replies; the scores are their means, the spreads their standard deviations.
         thinker: the name of the fallback that replied, if one did.
         repaired: whether the thinker was asked to rewrite an unreadable reply.
@@ -188,6 +219,47 @@ class CritiqueReply:
     quality_spread: float = 0.0
     thinker: str | None = None
     repaired: bool = False
+    places: tuple[Place, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class CompareReply:
+    """A judge's preference; a tie where it depends on the order in which it sees the pictures."""
+
+    winner: Winner
+    reasoning: str = ""
+    usage: Usage = field(default_factory=Usage)
+    thinker: str | None = None
+    """The name of the fallback that replied, if one did."""
+
+
+_CASES: Final = ("untouched", "black", "swapped")
+_MARGIN: Final = 1.0
+"""Points of 10 by which the good edit's overall score must exceed each of the others."""
+
+
+@dataclass(frozen=True, slots=True)
+class CheckResult:
+    """What came of asking a judge about a small fixed set, in which a good edit is to be told from three other pictures.
+
+    Attributes:
+        margins: by case, the points by which the good edit was scored higher; None for a judge that does not score.
+        preferences: by case, 1 where the good edit was preferred in both orders, 0 for a tie, -1 for the other; None for a judge
+            that does not compare.
+    """
+
+    margins: Mapping[str, float] | None = None
+    preferences: Mapping[str, int] | None = None
+
+    @property
+    def failed(self) -> tuple[str, ...]:
+        """The cases that it could not tell from the good edit."""
+        return tuple(
+            case
+            for case in _CASES
+            if (self.margins is not None and self.margins[case] < _MARGIN)
+            or (self.preferences is not None and self.preferences[case] < 1)
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,6 +282,37 @@ class ChecklistReply:
     usage: Usage = field(default_factory=Usage)
 
 
+@dataclass(frozen=True, slots=True)
+class PrepareOrder:
+    """The order to rewrite the caller's instruction for an editor.
+
+    Attributes:
+        timeout_s: seconds it may take.
+        prompt_tokens: how many tokens of an instruction the editor reads, where that is known.
+    """
+
+    source: StoredImage
+    instruction: str
+    timeout_s: float
+    tenant: str = ""
+    references: tuple[StoredImage, ...] = ()
+    mask: StoredImage | None = None
+    prompt_tokens: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PrepareReply:
+    """The rewritten instruction.
+
+    Attributes:
+        thinker: the name of the fallback that replied, if one did.
+    """
+
+    instruction: str
+    usage: Usage = field(default_factory=Usage)
+    thinker: str | None = None
+
+
 class Editor(Protocol):
     """An image editor."""
 
@@ -222,8 +325,9 @@ class Editor(Protocol):
         ...
 
 
-class Thinker(Protocol):
-    """A vision-language model that critiques edits and refines instructions."""
+@runtime_checkable
+class Judge(Protocol):
+    """A model that scores edited pictures."""
 
     async def critique(self, order: CritiqueOrder) -> CritiqueReply:
         """Critique a candidate; raises `ThinkerError`."""
@@ -238,12 +342,42 @@ class Thinker(Protocol):
         ...
 
 
+class Thinker(Judge, Protocol):
+    """A vision-language model whose critiques refine the instruction. It judges too, where a session has no other judge."""
+
+
+@runtime_checkable
+class Comparer(Protocol):
+    """A judge that sees two edited pictures side by side. It asks in both orders; where the answers differ, it is a tie."""
+
+    async def compare(self, order: CompareOrder) -> CompareReply:
+        """Compare; raises `ThinkerError`."""
+        ...
+
+    async def ready(self) -> bool:
+        """Whether it accepts requests now."""
+        ...
+
+
+@runtime_checkable
+class Preparer(Protocol):
+    """A model that rewrites an instruction for an editor."""
+
+    async def prepare(self, order: PrepareOrder) -> PrepareReply:
+        """Rewrite; raises `ThinkerError`."""
+        ...
+
+
 class Clock(Protocol):
     """A clock."""
 
     def now(self) -> float:
         """Unix seconds."""
         ...
+
+
+SESSIONS_THINKER: Final = "thinker"
+"""In place of a preparer's name: the thinker of the session rewrites."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,6 +389,9 @@ class EditorCapabilities:
         images: the source and its references, likewise.
         fallback: the name of its fallback.
         loras: the LoRAs that it and its fallback take; None where they have not told.
+        preparer: the name of the model that rewrites instructions for it, or `SESSIONS_THINKER`.
+        prepare: whether it does unless a request says otherwise.
+        draft: whether it makes drafts; None until it has answered once.
     """
 
     parameters: frozenset[str]
@@ -263,16 +400,25 @@ class EditorCapabilities:
     images: int | None = 1
     fallback: str | None = None
     loras: frozenset[str] | None = None
+    preparer: str | None = None
+    prepare: bool = False
+    draft: bool | None = False
 
 
 @dataclass(frozen=True, slots=True)
 class Catalogue:
-    """The configured editors and thinkers that callers can name, the defaults first.
+    """The configured editors, thinkers and judges that callers can name, the defaults first.
 
     Attributes:
-        by_checklist: thinkers that judge by a checklist.
+        judges: those that are no thinkers; a thinker can be named as a judge too.
+        default_judge: the judge when none is named; None is the session's thinker.
+        comparing: thinkers and judges that compare two pictures side by side.
+        not_scoring: judges that do nothing else.
+        unfit: by thinker or judge, what it could not tell from a good edit, where such judges are refused.
+        by_checklist: thinkers and judges that score by a checklist.
+        choosing: by thinker or judge, what a session that begins now knows of its noise; those that are absent are asked once.
         aliases: further names of editors, and the editor of each.
-        thinker_images: by thinker, the pictures that one request may hold; others take any number.
+        thinker_images: by thinker or judge, the pictures that one request may hold; others take any number.
     """
 
     editors: Mapping[str, EditorCapabilities]
@@ -280,3 +426,9 @@ class Catalogue:
     by_checklist: frozenset[str] = frozenset()
     aliases: Mapping[str, str] = field(default_factory=dict)
     thinker_images: Mapping[str, int] = field(default_factory=dict)
+    choosing: Mapping[str, Choosing] = field(default_factory=dict)
+    judges: tuple[str, ...] = ()
+    default_judge: str | None = None
+    comparing: frozenset[str] = frozenset()
+    not_scoring: frozenset[str] = frozenset()
+    unfit: Mapping[str, tuple[str, ...]] = field(default_factory=dict)

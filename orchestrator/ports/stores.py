@@ -198,7 +198,8 @@ class Wanted:
         webhook_chores: webhook chores in addition.
         shares: by editor, what tenants may get beyond the capacity while others fill it.
         most: sessions of all editors together, the urgent ones apart; None is no limit.
-        thinkers: those that this replica knows, so that sessions of others are left for other replicas; None is all.
+        thinkers: those that this replica knows, judges among them, so that sessions of others are left for other replicas; None
+            is all.
     """
 
     capacity: Mapping[str, int]

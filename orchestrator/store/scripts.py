@@ -116,6 +116,7 @@ class NewSession:
     caller_ms: int | str = ""
     webhook: str = ""
     thinker: str = ""
+    judge: str = ""
 
 
 @dataclass(frozen=True, slots=True)

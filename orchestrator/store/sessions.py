@@ -140,6 +140,7 @@ class RedisSessions:
             caller_ms=self._lease_ms if idempotency and not idempotency.key else "",
             webhook=webhook,
             thinker=event.thinker,
+            judge=event.judge or "",
         )
         async with redis_call(repeatable=True):
             created, name, known = await self.scripts.create(new)

@@ -24,10 +24,12 @@ from services.errors import ApiError
 from services.imaging import shapes
 from services.imaging.codec import UNLIMITED, CheckedImage, ImageInfo, ImageLimits, from_base64
 from services.imaging.decode_pool import DecodePool
+from services.protocol.critique.places import Place, top_first
 from services.protocol.images_api import MAX_IMAGES, RAW_IMAGE, SOURCE_KEY, pixels_of
 
 _PARAM: Final = "the editor's image"
 _NATIVE: Final = "native_size"
+_DRAFT: Final = "draft"
 _REFUSED: Final = frozenset({400, 422})
 _MAX_TIMINGS: Final = 32
 _MAX_LORAS: Final = 1000
@@ -47,8 +49,8 @@ _MIN_REPLY_BOUND: Final = 64 * 1024 * 1024
 @dataclass(frozen=True, slots=True)
 class Told:
     """What an editor tells of itself: whether it takes a mask, how many pictures an edit takes, how many tokens of a prompt it
-    reads and the area at which it edits (None if it cannot answer at its native size), and which LoRAs a request may name. What
-    it does not tell is None.
+    reads and the area at which it edits (None if it cannot answer at its native size), which LoRAs a request may name, whether
+    a prompt may end with boxes, and drafts. What it does not tell is None.
     """
 
     mask: bool = False
@@ -56,6 +58,8 @@ class Told:
     prompt_tokens: int | None = None
     loras: frozenset[str] | None = None
     native_pixels: int | None = None
+    boxes: bool = False
+    draft: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,11 +70,13 @@ class Asks:
         seed: ``seed``, an extension.
         base64: ``response_format``, without which some servers answer links.
         png: ``output_format``: SGLang answers JPEG otherwise, which would be encoded twice.
+        boxes: whether an instruction ends with the order's boxes now.
     """
 
     seed: bool = True
     base64: bool = True
     png: bool = True
+    boxes: Callable[[], bool] = lambda: False
 
 
 class HttpEditor:
@@ -83,7 +89,7 @@ class HttpEditor:
         links: fetches pictures that the server answers as links; refuses all if absent.
         limit: bounds the edits in flight; unbounded if None.
         decoder: checks and scales images; one of its own if absent.
-        native_pixels: the area at which the editor is known to edit, see `Told`.
+        told: what is known of the editor: of its `native_pixels` and `draft` use is made.
     """
 
     def __init__(
@@ -95,9 +101,9 @@ class HttpEditor:
         links: EditorLinks | None = None,
         limit: AdaptiveLimit | None = None,
         decoder: DecodePool | None = None,
-        native_pixels: Callable[[], int | None] = lambda: None,
+        told: Callable[[], Told] = Told,
     ) -> None:
-        self._native_pixels = native_pixels
+        self._told = told
         self._upstream = upstream
         self._model = model
         self._asks = asks or Asks()
@@ -129,7 +135,15 @@ class HttpEditor:
         loras = found.get("loras")
         names = frozenset(itertools.islice(map(str, loras), _MAX_LORAS)) if isinstance(loras, dict) else None
         tokens, pixels = (_positive(found.get(name)) for name in ("prompt_tokens", "native_pixels"))
-        return Told(found.get("mask") is True, min(max(1, most), MAX_IMAGES), tokens, names, pixels)
+        return Told(
+            mask=found.get("mask") is True,
+            images=min(max(1, most), MAX_IMAGES),
+            prompt_tokens=tokens,
+            loras=names,
+            native_pixels=pixels,
+            boxes=found.get("boxes") is True,
+            draft=found.get("draft") is True,
+        )
 
     async def edit(self, order: EditOrder, usage: EditorUsage, patience: Patience | None = None) -> EditReply:
         """Edit the source once; the time queued for a slot counts toward its time.
@@ -143,36 +157,40 @@ class HttpEditor:
             EditorError: if no valid image came back.
         """
         patience = patience or Patience.of(order.timeout_s, order.start_s)
-        native = self._takes_native(order)
+        small = self._small(order)
         requests = _Requests(usage)
         try:
-            reply, max_reply = await self._request(order, self._fields(order, native=native), requests, patience)
+            reply, max_reply = await self._request(order, self._fields(order, small), requests, patience)
         except EditorError as exc:
             # Behind a balancer another worker, of an earlier version, may have got it than the one that told.
-            if not native or exc.status not in _REFUSED or _NATIVE not in exc.message:
+            if small is None or exc.status not in _REFUSED or small not in exc.message:
                 raise
-            native = False
-            reply, max_reply = await self._request(order, self._fields(order, native=native), requests, patience)
+            small = None
+            reply, max_reply = await self._request(order, self._fields(order, small), requests, patience)
         requests.reported(reply)
         data = await self._image_of(reply, order, max_reply)
         data, info, transparent = await self._received(data, order)
-        data, info = await self._at_size(data, info, order, native=native)
-        outside = await self._outside_mask(data, info, order)
+        data, info = await self._at_size(data, info, order, small=small is not None)
+        # That of a draft, which is blurred, would be a change everywhere.
+        outside = None if small == _DRAFT else await self._outside_mask(data, info, order)
         alpha = alpha_of(of_source=order.alpha, of_candidate=transparent)
         made = CheckedImage.hashed(data, info)
         return EditReply(made, _timings(reply.json), _replayed(reply), outside_mask=outside, alpha=alpha)
 
-    def _takes_native(self, order: EditOrder) -> bool:
-        """Whether the picture should come at the editor's native size, because it would be scaled up.
+    def _small(self, order: EditOrder) -> str | None:
+        """The field by which the picture comes smaller than it is wanted: of a draft, or of one that would be scaled up.
 
-        Not with a mask: where it is closed the picture has the source's own pixels.
+        No native size with a mask: where it is closed the picture has the source's own pixels.
         """
-        pixels = self._native_pixels()
+        told = self._told()
+        if order.draft and told.draft:
+            return _DRAFT
+        pixels = told.native_pixels
         width, height = _wanted_size(order)
-        return pixels is not None and width * height > pixels and order.mask is None
+        return _NATIVE if pixels is not None and width * height > pixels and order.mask is None else None
 
-    def _fields(self, order: EditOrder, *, native: bool) -> dict[str, Any]:
-        fields: dict[str, Any] = {"prompt": order.instruction, **order.options}
+    def _fields(self, order: EditOrder, small: str | None) -> dict[str, Any]:
+        fields: dict[str, Any] = {"prompt": self._prompt(order), **order.options}
         if self._model:
             fields["model"] = self._model
         if self._asks.seed:
@@ -181,9 +199,16 @@ class HttpEditor:
             fields["response_format"] = "b64_json"
         if self._asks.png:
             fields["output_format"] = "png"
-        if native:
-            fields[_NATIVE] = "true"
+        if small is not None:
+            fields[small] = "true"
         return fields
+
+    def _prompt(self, order: EditOrder) -> str:
+        """The instruction, with the order's boxes at its end for an editor that is handed them."""
+        if not order.boxes or not self._asks.boxes():
+            return order.instruction
+        boxes = (Place(box.left, box.top, box.right, box.bottom, box.word) for box in order.boxes)
+        return f"{order.instruction}\n{top_first(boxes)}"
 
     async def _request(
         self, order: EditOrder, fields: Mapping[str, Any], requests: _Requests, patience: Patience
@@ -245,15 +270,15 @@ class HttpEditor:
         except ApiError as exc:
             raise EditorError("editor_bad_reply", exc.message, retryable=True) from exc
 
-    async def _at_size(self, data: bytes, info: ImageInfo, order: EditOrder, *, native: bool) -> tuple[bytes, ImageInfo]:
+    async def _at_size(self, data: bytes, info: ImageInfo, order: EditOrder, *, small: bool) -> tuple[bytes, ImageInfo]:
         """The image at the size that was asked for, cropped or padded if the editor gave it another shape.
 
-        Without one it is scaled to the source's size if it has nearly its shape; a deliberate crop or rotation stays. One of the
-        editor's native size is scaled up when the session ends.
+        Without one it is scaled to the source's size if it has nearly its shape; a deliberate crop or rotation stays. A draft, or
+        one of the editor's native size, is scaled up when the session ends.
         """
         made, wanted = (info.width, info.height), _wanted_size(order)
         asked, rounded = _size_of(order), shapes.nearly(made, wanted)
-        if native and shapes.enlarges(made, wanted):
+        if small and shapes.enlarges(made, wanted):
             return data, info
         if made == wanted or not (rounded or asked):
             return data, info

@@ -1,4 +1,4 @@
-"""Fallbacks: a second editor or thinker for when the first one fails, asked within the same time."""
+"""Fallbacks: a second editor, thinker or judge for when the first one fails, asked within the same time."""
 
 from __future__ import annotations
 
@@ -10,19 +10,29 @@ from typing import Final, Generic, TypeVar
 from orchestrator.ports.collaborators import (
     ChecklistOrder,
     ChecklistReply,
+    CompareOrder,
+    CompareReply,
     CritiqueOrder,
     CritiqueReply,
     EditOrder,
     EditorUsage,
     EditReply,
+    PrepareOrder,
+    PrepareReply,
 )
-from orchestrator.ports.errors import PortError
+from orchestrator.ports.errors import PortError, ThinkerError
 from orchestrator.upstreams.editor import HttpEditor
 from orchestrator.upstreams.liveness import Patience
+from orchestrator.upstreams.pairwise import ComparingThinker, PairwiseJudge
+from orchestrator.upstreams.reward_model import ComparingRewardModel, RewardModel
+from orchestrator.upstreams.scorer import HttpScorer
 from orchestrator.upstreams.thinker import HttpThinker
 
 log = logging.getLogger(__name__)
-_Role = TypeVar("_Role", bound=HttpEditor | HttpThinker)
+
+_Comparing = ComparingThinker | ComparingRewardModel | PairwiseJudge
+_Scoring = HttpThinker | HttpScorer | RewardModel
+_Role = TypeVar("_Role", bound=HttpEditor | _Scoring | _Comparing)
 _Reply = TypeVar("_Reply")
 _FAILED: Final = frozenset({"editor_unreachable", "editor_failed", "editor_bad_reply", "editor_timeout", "editor_overloaded"})
 
@@ -62,8 +72,8 @@ class _WithFallback(Generic[_Role]):
         return await ask(self._second, patience.with_others(False)), self._name
 
 
-class ThinkerWithFallback(_WithFallback[HttpThinker]):
-    """`orchestrator.ports.collaborators.Thinker`: asks the first, and the second if that fails for any reason."""
+class ThinkerWithFallback(_WithFallback[_Scoring]):
+    """`orchestrator.ports.collaborators.Thinker` or `Judge`: asks the first, and the second if that fails for any reason."""
 
     async def critique(self, order: CritiqueOrder) -> CritiqueReply:
         """Critique a candidate. Raises the second's `ThinkerError` if both fail."""
@@ -75,6 +85,46 @@ class ThinkerWithFallback(_WithFallback[HttpThinker]):
         """Write a checklist. Raises the second's `ThinkerError` if both fail."""
         reply, _ = await self._ask(Patience.of(order.timeout_s), lambda thinker, left: thinker.checklist(order, left))
         return reply
+
+    async def prepare(self, order: PrepareOrder) -> PrepareReply:
+        """Rewrite an instruction. Raises the second's `ThinkerError` if both fail."""
+
+        def ask(thinker: _Scoring, left: Patience) -> Awaitable[PrepareReply]:
+            if not isinstance(thinker, HttpThinker):
+                raise ThinkerError("thinker_misconfigured", "this thinker writes no instructions", kind="refused")
+            return thinker.prepare(order, left)
+
+        reply, name = await self._ask(Patience.of(order.timeout_s), ask)
+        return replace(reply, thinker=reply.thinker or name)
+
+
+class ComparingThinkerWithFallback(ThinkerWithFallback):
+    """The same where both compare as well."""
+
+    async def compare(self, order: CompareOrder) -> CompareReply:
+        """Compare two pictures. Raises the second's `ThinkerError` if both fail."""
+
+        def ask(judge: _Scoring, left: Patience) -> Awaitable[CompareReply]:
+            assert isinstance(judge, _Comparing)
+            return judge.compare(order, left)
+
+        reply, name = await self._ask(Patience.of(order.timeout_s), ask)
+        return replace(reply, thinker=reply.thinker or name)
+
+
+class ComparerWithFallback(_WithFallback[PairwiseJudge]):
+    """`orchestrator.ports.collaborators.Comparer`: asks the first, and the second if that fails for any reason."""
+
+    async def compare(self, order: CompareOrder) -> CompareReply:
+        """Compare two pictures. Raises the second's `ThinkerError` if both fail."""
+        reply, name = await self._ask(Patience.of(order.timeout_s), lambda judge, left: judge.compare(order, left))
+        return replace(reply, thinker=reply.thinker or name)
+
+
+def with_fallback(first: _Scoring, second: _Scoring, name: str) -> ThinkerWithFallback:
+    """Of two that score; it compares if both do."""
+    both = isinstance(first, _Comparing) and isinstance(second, _Comparing)
+    return (ComparingThinkerWithFallback if both else ThinkerWithFallback)(first, second, name)
 
 
 class EditorWithFallback(_WithFallback[HttpEditor]):

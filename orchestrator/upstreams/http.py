@@ -28,8 +28,10 @@ from services.serving import tracing
 from services.serving.json_body import MAX_JSON_VALUES, JsonBody, TooManyValuesError
 from services.serving.retry import read_retry_after
 
-Role = Literal["editor", "thinker"]
-_ERRORS: Final[Mapping[Role, type[PortError]]] = {"editor": EditorError, "thinker": ThinkerError}
+Role = Literal["editor", "thinker", "judge"]
+_ERRORS: Final[Mapping[Role, type[PortError]]] = {"editor": EditorError, "thinker": ThinkerError, "judge": ThinkerError}
+_CODES: Final[Mapping[Role, str]] = {"editor": "editor", "thinker": "thinker", "judge": "thinker"}
+"""What the error codes of a role begin with: a judge's failures are of the same kinds as a thinker's, and concern no caller."""
 _BUSY: Final = 429
 _NOT_READY: Final = 503
 _FULL: Final = frozenset({_BUSY, _NOT_READY})
@@ -202,6 +204,7 @@ class HttpUpstream:
         self._client = client
         self.health = health or UpstreamHealth(max_s=upstream.timeout_s)
         self._error = _ERRORS[role]
+        self._codes = _CODES[role]
         # Without a password that the URL may hold.
         address = upstream.url.partition("//")[2].partition("/")[0].rpartition("@")[2]
         self._attributes: tracing.Attributes = {
@@ -228,7 +231,7 @@ class HttpUpstream:
                 raw = await self._with_retries(call, patience, observer or RequestObserver())
         except TimeoutError as exc:
             message = f"the {self._who} did not answer within {allowed:.1f} s"
-            raise self._error(f"{self._role}_timeout", message, retryable=True) from exc
+            raise self._error(f"{self._codes}_timeout", message, retryable=True) from exc
         # Parsed outside the retries: an unreadable response must not make the server do the work again at once.
         if raw.is_image:
             timings = self._json(raw.headers.get(RAW_TIMINGS, "{}").encode("latin-1", "replace"))
@@ -309,7 +312,7 @@ class HttpUpstream:
     async def _request(self, call: Call, patience: Patience, observer: RequestObserver) -> _RawReply:
         if patience.others and self.health.is_open:
             message = f"the {self._who} has stopped answering, and is asked again in a while"
-            raise self._error(f"{self._role}_unreachable", message, kind="away")
+            raise self._error(f"{self._codes}_unreachable", message, kind="away")
         await self.health.wait_closed()
         timing = observer.request_started()
         timing.unanswered_s = self.health.usual_s or math.inf
@@ -336,7 +339,7 @@ class HttpUpstream:
                 raise
             self.health.unanswered(began)
             message = f"the {self._who} was silent for {silence.limit_s:.1f} s"
-            raise self._error(f"{self._role}_timeout", message, kind="silent", retryable=True) from exc
+            raise self._error(f"{self._codes}_timeout", message, kind="silent", retryable=True) from exc
         except PortError as exc:
             if exc.status is not None:
                 self.health.answered()
@@ -369,7 +372,7 @@ class HttpUpstream:
                 body = await self._read(reply, call.max_reply, silence, is_image=is_image) if ok else await _start(reply)
         except _CONFIGURATION_ERRORS as exc:
             message = f"the {self._role}'s URL or key is not valid: {exc}"
-            raise self._error(f"{self._role}_unreachable", message, kind="away") from exc
+            raise self._error(f"{self._codes}_unreachable", message, kind="away") from exc
         except aiohttp.ClientError as exc:
             raise load_errors[0] if load_errors else self._connection_error(exc) from exc
         timing.unanswered_s = math.inf
@@ -383,9 +386,9 @@ class HttpUpstream:
         # Other connection errors, such as a server that hangs up, come after the connection was made.
         if isinstance(exc, aiohttp.ClientConnectorError | aiohttp.ServerTimeoutError):
             message = f"the {self._who} cannot be reached ({type(exc).__name__})"
-            return self._error(f"{self._role}_unreachable", message, kind="away", retryable=True)
+            return self._error(f"{self._codes}_unreachable", message, kind="away", retryable=True)
         message = f"the connection to the {self._who} broke ({type(exc).__name__})"
-        return self._error(f"{self._role}_failed", message, retryable=True)
+        return self._error(f"{self._codes}_failed", message, retryable=True)
 
     async def _read(self, reply: aiohttp.ClientResponse, max_reply: int | None, silence: Silence, *, is_image: bool) -> bytes:
         """The body of a successful response: unencoded, and bounded in bytes and values before any of it is parsed."""
@@ -393,18 +396,18 @@ class HttpUpstream:
         if encoding not in _IDENTITY:
             # A few kilobytes can stand for gigabytes, and identity was asked for.
             message = f"the {self._role}'s reply has the content encoding {shown(encoding)}; identity was requested"
-            raise self._error(f"{self._role}_bad_reply", message)
+            raise self._error(f"{self._codes}_bad_reply", message)
         limit = min(self._upstream.max_reply, max_reply or self._upstream.max_reply)
         body = _ImageBody() if is_image else JsonBody()
         try:
             async for chunk in reply.content.iter_any():
                 if body.size + len(chunk) > limit:
-                    raise self._error(f"{self._role}_bad_reply", f"the {self._role}'s reply is larger than {limit:,} bytes")
+                    raise self._error(f"{self._codes}_bad_reply", f"the {self._role}'s reply is larger than {limit:,} bytes")
                 body.add(chunk)
                 silence.received(chunk)
         except TooManyValuesError as exc:
             message = f"the {self._role}'s reply has more than {MAX_JSON_VALUES:,} values"
-            raise self._error(f"{self._role}_bad_reply", message) from exc
+            raise self._error(f"{self._codes}_bad_reply", message) from exc
         return body.content()
 
     def _json(self, body: bytes) -> Any:
@@ -413,7 +416,7 @@ class HttpUpstream:
         except orjson.JSONDecodeError as exc:
             start = body[:40].decode("utf-8", "replace")
             message = f"the {self._role}'s reply is not JSON: {start!r}"
-            raise self._error(f"{self._role}_bad_reply", message, retryable=True) from exc
+            raise self._error(f"{self._codes}_bad_reply", message, retryable=True) from exc
 
     def _status_error(self, reply: aiohttp.ClientResponse, body: bytes) -> PortError:
         status, retry_after = reply.status, _retry_after(reply)
@@ -421,13 +424,13 @@ class HttpUpstream:
         # The header overrides the status, as in OpenAI's clients: a retry may repeat work that was done.
         retry_allowed = reply.headers.get("x-should-retry") != "false"
         if status == _BUSY:
-            code = f"{self._role}_overloaded"
+            code = f"{self._codes}_overloaded"
             return self._error(code, message, kind="busy", retryable=retry_allowed, retry_after=retry_after, status=status)
         if status >= 500:  # noqa: PLR2004
             kind: Literal["away", "fault"] = "away" if status == _NOT_READY else "fault"
             retry_after = retry_after if status in _RETRY_AFTER_HONOURED else None
             return self._error(
-                f"{self._role}_failed", message, kind=kind, retryable=retry_allowed, retry_after=retry_after, status=status
+                f"{self._codes}_failed", message, kind=kind, retryable=retry_allowed, retry_after=retry_after, status=status
             )
         retryable = retry_allowed and status == 408  # noqa: PLR2004
         code = self._refusal_code(status, _error_code(body), message)

@@ -1,5 +1,5 @@
-"""Editors and thinkers as they are configured now. The mappings are changed in place when the registry's file changes; sessions
-under way keep the clients they started with.
+"""Editors, thinkers and judges as they are configured now. The mappings are changed in place when the registry's file changes;
+sessions under way keep the clients they started with.
 """
 
 from __future__ import annotations
@@ -7,23 +7,33 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
-from typing import Final, Literal, Protocol
+from typing import Final, Protocol
 
 import aiohttp
 
 from orchestrator.egress.resolver import NameResolver
-from orchestrator.ports.collaborators import Catalogue, Editor, EditorCapabilities, Thinker
+from orchestrator.ports.collaborators import Catalogue, Comparer, Editor, EditorCapabilities, Judge, Preparer, Thinker
+from orchestrator.upstreams import judges as judge_formats
 from orchestrator.upstreams.adaptive_limit import AdaptiveLimit
 from orchestrator.upstreams.connector import CleanConnector
 from orchestrator.upstreams.editor import Asks, HttpEditor, Told
 from orchestrator.upstreams.editor_links import EditorLinks
-from orchestrator.upstreams.fallback import EditorWithFallback, ThinkerWithFallback
+from orchestrator.upstreams.fallback import ComparerWithFallback, EditorWithFallback, with_fallback
 from orchestrator.upstreams.http import HttpUpstream, Role, Upstream
 from orchestrator.upstreams.liveness import UpstreamHealth
-from orchestrator.upstreams.registry import EditorSettings, Registry, ThinkerSettings, UpstreamSettings
+from orchestrator.upstreams.pairwise import PairwiseJudge
+from orchestrator.upstreams.registry import (
+    EditorSettings,
+    JudgeSettings,
+    PreparerSettings,
+    Registry,
+    ThinkerSettings,
+    UpstreamSettings,
+)
+from orchestrator.upstreams.scorer import HttpScorer
 from orchestrator.upstreams.thinker import Dialect, HttpThinker
 from services.imaging.decode_pool import DecodePool
 from services.protocol.critique.formats import FORMATS
@@ -43,11 +53,11 @@ class UpstreamObserver(Protocol):
         """An editor has a limit now, in place of one it had before."""
         ...
 
-    def upstream_silent(self, role: Literal["editor", "thinker"], name: str, silent: bool) -> None:  # noqa: FBT001 - a value
+    def upstream_silent(self, role: Role, name: str, silent: bool) -> None:  # noqa: FBT001 - a value
         """Whether an upstream has stopped answering."""
         ...
 
-    def request_unanswered(self, role: Literal["editor", "thinker"], name: str) -> None:
+    def request_unanswered(self, role: Role, name: str) -> None:
         """An upstream did not answer a request."""
         ...
 
@@ -57,7 +67,7 @@ class UpstreamObserver(Protocol):
 
 
 class UpstreamPool:
-    """The editors and thinkers by name.
+    """The editors, thinkers and judges by name.
 
     Args:
         read_registry: reads the current configuration; raises `ValueError` or `OSError` if it is invalid.
@@ -86,6 +96,8 @@ class UpstreamPool:
         self._health_of: dict[tuple[Role, str], tuple[UpstreamSettings, UpstreamHealth]] = {}
         self.editors: dict[str, Editor] = {}
         self.thinkers: dict[str, Thinker] = {}
+        self.preparers: dict[str, Preparer] = {}
+        self.judges: dict[str, Judge | Comparer] = {}
         self.limits: dict[str, AdaptiveLimit] = {}
         self._told: dict[str, tuple[EditorSettings, Told]] = {}
         """By editor, what it told of itself, and the settings that it had then."""
@@ -94,17 +106,35 @@ class UpstreamPool:
         self._configure(read_registry())
 
     def catalogue(self) -> Catalogue:
-        """The editors and thinkers that callers can name; the defaults come first."""
+        """The editors, thinkers and judges that callers can name; the defaults come first."""
         registry = self._registry
         names = sorted(registry.editors, key=lambda name: name != registry.first_editor)
         thinkers = sorted(registry.thinkers, key=lambda name: name != registry.first_thinker)
         return Catalogue(
             {name: self._capabilities(name, registry.editors[name]) for name in names},
             tuple(thinkers),
-            frozenset(name for name, thinker in registry.thinkers.items() if thinker.format == "checklist"),
+            frozenset(
+                [name for name, thinker in registry.thinkers.items() if thinker.format == "checklist"]
+                + [name for name, judge in registry.judges.items() if judge.format == "checklist"]
+            ),
             {alias: name for name in names for alias in registry.editors[name].aliases},
-            {name: most for name in registry.thinkers if (most := _most_images(registry, name)) is not None},
+            {
+                name: most
+                for entries in (registry.thinkers, registry.judges)
+                for name in entries
+                if (most := _most_images(entries, name)) is not None
+            },
+            judges=tuple(sorted(registry.judges, key=lambda name: name != registry.default_judge)),
+            default_judge=registry.default_judge,
         )
+
+    def judging(self) -> Mapping[str, Judge | Comparer]:
+        """Everyone who can be named as a judge: judges and thinkers."""
+        return {**self.thinkers, **self.judges}
+
+    def judge_settings(self) -> Mapping[str, ThinkerSettings | JudgeSettings]:
+        """What each of them is configured as."""
+        return {**self._registry.thinkers, **self._registry.judges}
 
     async def learn_forever(self) -> None:
         """Ask editors what they take: every one now and then, and one that has not answered soon again."""
@@ -161,7 +191,17 @@ class UpstreamPool:
         told = self._told_of(name, editor)
         mask = editor.mask if editor.mask is not None else told.mask if told else None
         images = editor.images if editor.images is not None else told.images if told else None
-        return EditorCapabilities(editor.parameters, mask, editor.send_seed, images, editor.fallback, self._loras(name))
+        return EditorCapabilities(
+            editor.parameters,
+            mask,
+            editor.send_seed,
+            images,
+            editor.fallback,
+            self._loras(name),
+            preparer=editor.preparer,
+            prepare=self._registry.prepares(editor),
+            draft=told.draft if told else None,
+        )
 
     async def follow(self) -> None:
         """Read the registry and the key files again when they change. An invalid registry is logged, and changes nothing."""
@@ -180,7 +220,8 @@ class UpstreamPool:
                 log.error("the registry stays as it was: %s", exc)  # noqa: TRY400 - the message is enough
             return
         self._last_error = ""
-        log.info("the registry was read again: editors %s; thinkers %s", sorted(self.editors), sorted(self.thinkers))
+        names = [sorted(roles) for roles in (self.editors, self.thinkers, self.judges)]
+        log.info("the registry was read again: editors %s; thinkers %s; judges %s", *names)
 
     def _configure(self, registry: Registry) -> None:
         # Everything that may fail comes before the first change.
@@ -188,14 +229,19 @@ class UpstreamPool:
         limits = {name: self._limit(name, editor) for name, editor in registry.editors.items()}
         editors = {name: self._editor(name, editor, limits[name]) for name, editor in registry.editors.items()}
         thinkers = {name: self._thinker(name, thinker) for name, thinker in registry.thinkers.items()}
+        preparers = {name: self._preparer(name, preparer) for name, preparer in registry.preparers.items()}
+        judges = {name: self._judge(name, judge) for name, judge in registry.judges.items()}
         self._registry, self._keys = registry, keys
-        configured = {("editor", name) for name in registry.editors} | {("thinker", name) for name in registry.thinkers}
+        configured = {("editor", name) for name in registry.editors}
+        configured |= {("thinker", name) for name in (*registry.thinkers, *registry.preparers)}
+        configured |= {("judge", name) for name in registry.judges}
         for role, name in self._health_of.keys() - configured:
             del self._health_of[role, name]
             self._observer.upstream_silent(role, name, False)
-        for mapping in (self.limits, self.editors, self.thinkers):
+        for mapping in (self.limits, self.editors, self.thinkers, self.preparers, self.judges):
             mapping.clear()
         self.limits.update(limits)
+        self.preparers.update(preparers)
         self._plain = editors
         # A fallback's own fallback is not asked in turn.
         for name, editor in registry.editors.items():
@@ -203,7 +249,10 @@ class UpstreamPool:
             self.editors[name] = EditorWithFallback(editors[name], editors[other], other) if other else editors[name]
         for name, thinker in registry.thinkers.items():
             other = thinker.fallback
-            self.thinkers[name] = ThinkerWithFallback(thinkers[name], thinkers[other], other) if other else thinkers[name]
+            self.thinkers[name] = with_fallback(thinkers[name], thinkers[other], other) if other else thinkers[name]
+        for name, judge in registry.judges.items():
+            other = judge.fallback
+            self.judges[name] = _judge_with_fallback(judges[name], judges[other], other) if other else judges[name]
 
     def _limit(self, name: str, editor: EditorSettings) -> AdaptiveLimit:
         """The limit that an editor has already, with what it has measured, if it is still the same pool; otherwise another."""
@@ -249,38 +298,67 @@ class UpstreamPool:
         return HttpEditor(
             upstream,
             model=editor.model,
-            asks=Asks(editor.send_seed, editor.asks_for_base64, editor.send_output_format),
+            asks=Asks(editor.send_seed, editor.asks_for_base64, editor.send_output_format, partial(self._takes_boxes, name)),
             links=EditorLinks(editor.url, editor.image_hosts, self._resolver),
             limit=limit,
             decoder=self._decoder,
-            native_pixels=partial(self._native_pixels, name),
+            told=partial(self._makes_smaller, name),
         )
 
-    def _native_pixels(self, name: str) -> int | None:
-        """The area at which an editor edits, if it told that it can answer at that."""
+    def _takes_boxes(self, name: str) -> bool:
+        """Whether an editor is handed boxes: configured, and told by its list of models."""
         editor = self._registry.editors.get(name)
-        told = None if editor is None or not editor.native_size else self._told_of(name, editor)
-        return told.native_pixels if told else None
+        told = None if editor is None or not editor.boxes else self._told_of(name, editor)
+        return told is not None and told.boxes
 
-    def _thinker(self, name: str, thinker: ThinkerSettings) -> HttpThinker:
-        options = replace(_upstream(thinker), away_s=thinker.away_s)
-        upstream = HttpUpstream("thinker", options, self._client, self._health("thinker", name, thinker), name=name)
+    def _makes_smaller(self, name: str) -> Told:
+        """What an editor told, as far as its settings let it answer with smaller pictures."""
+        editor = self._registry.editors.get(name)
+        told = self._told_of(name, editor) if editor else None
+        if editor is None or told is None:
+            return Told()
+        return told if editor.native_size else replace(told, native_pixels=None)
+
+    def _thinker(self, name: str, thinker: ThinkerSettings) -> HttpThinker | HttpScorer:
+        upstream = self._vision_model("thinker", name, thinker)
+        return judge_formats.thinker(upstream, thinker, thinker.format, self._observer.thinker_replied, self._decoder)
+
+    def _preparer(self, name: str, preparer: PreparerSettings) -> HttpThinker:
         dialect = Dialect(
-            thinker.model,
-            FORMATS[thinker.format],
-            thinker.prompt(),
-            thinker.constraint,
-            dict(thinker.sampling),
-            thinker.samples,
-            thinker.max_pixels,
+            preparer.model,
+            FORMATS["json_schema"],
+            FORMATS["json_schema"].template(),
+            preparer.constraint,
+            dict(preparer.rewriter.sampling if preparer.sampling is None else preparer.sampling),
+            max_pixels=preparer.max_pixels,
+            rewriter=preparer.rewriter,
+            rewriting_prompt=preparer.prompt(),
         )
+        upstream = self._vision_model("thinker", name, preparer)
         return HttpThinker(upstream, dialect, self._observer.thinker_replied, self._decoder)
 
+    def _judge(self, name: str, judge: JudgeSettings) -> judge_formats.HttpJudge:
+        make = judge_formats.MAKERS[judge.format]
+        return make(self._vision_model("judge", name, judge), judge, self._observer.thinker_replied, self._decoder)
 
-def _most_images(registry: Registry, name: str) -> int | None:
-    """Pictures that a thinker and its fallback both take in a request; None for any number."""
-    thinker = registry.thinkers[name]
-    both = (thinker.images, registry.thinkers[thinker.fallback].images if thinker.fallback else None)
+    def _vision_model(self, role: Role, name: str, settings: ThinkerSettings | JudgeSettings | PreparerSettings) -> HttpUpstream:
+        options = replace(_upstream(settings), away_s=settings.away_s)
+        return HttpUpstream(role, options, self._client, self._health(role, name, settings), name=name)
+
+
+def _judge_with_fallback(first: judge_formats.HttpJudge, second: judge_formats.HttpJudge, name: str) -> Judge | Comparer:
+    """Two of the same abilities, which the registry checks."""
+    if isinstance(first, PairwiseJudge) and isinstance(second, PairwiseJudge):
+        return ComparerWithFallback(first, second, name)
+    assert not isinstance(first, PairwiseJudge)
+    assert not isinstance(second, PairwiseJudge)
+    return with_fallback(first, second, name)
+
+
+def _most_images(entries: Mapping[str, ThinkerSettings] | Mapping[str, JudgeSettings], name: str) -> int | None:
+    """Pictures that a thinker or judge and its fallback both take in a request; None for any number."""
+    model = entries[name]
+    both = (model.images, entries[model.fallback].images if model.fallback else None)
     return min((images for images in both if images is not None), default=None)
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 import contextlib
 import secrets
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Final, Generic, TypeVar
 
@@ -50,6 +50,8 @@ class ReplyContract(Generic[_T]):
         messages: the chat messages, given a URL for each picture.
         pictures: in the order of the messages; the session's source is the first.
         sources: keeps sources as base64.
+        sampling: fields of this request in place of the thinker's own.
+        wanted: what a reply should hold, in a word.
         unreadable: the text of a first reply and why it could not be read, if this is the second attempt.
     """
 
@@ -57,6 +59,8 @@ class ReplyContract(Generic[_T]):
     messages: Callable[[Sequence[str]], list[dict[str, Any]]]
     pictures: Sequence[StoredImage]
     sources: EncodedSources
+    sampling: Mapping[str, Any] = field(default_factory=dict)
+    wanted: str = "critique"
     unreadable: tuple[str, Unparseable] | None = None
 
     def repair(self, reply: str, unparseable: Unparseable) -> ReplyContract[_T]:
@@ -69,7 +73,7 @@ class ReplyContract(Generic[_T]):
         messages = self.messages(marks)
         if self.unreadable is not None:
             messages = repair_messages(messages, *self.unreadable, self.format.form())
-        rest = orjson.dumps({"messages": messages, **fields})
+        rest = orjson.dumps({"messages": messages, **fields, **self.sampling})
         pieces: list[bytes | Lazy] = []
         for number, (mark, picture) in enumerate(zip(marks, self.pictures, strict=True)):
             head, rest = rest.split(mark.encode())

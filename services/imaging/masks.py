@@ -6,6 +6,7 @@ edit may act. Everything else is *outside*, and should stay as it was.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
@@ -23,6 +24,8 @@ THRESHOLD: Final = 12
 """Levels of 255 by which a square's mean must differ, in one of its colours, to count as changed. Of photographs that were
 encoded again (JPEG from quality 50, WebP from 60, 4:2:0) or scaled to another size and back it differs by 9 at most
 (`tests/unit/imaging/test_masks.py`)."""
+GRID: Final = 1000
+"""Side of a mask of boxes; it is scaled to the picture's size."""
 _OPAQUE: Final = 255
 _VEIL: Final = 0.7
 
@@ -65,6 +68,14 @@ def opening(mask: Image.Image) -> Image.Image:
     if "A" not in mask.getbands():
         return Image.new("L", mask.size, _OPAQUE)
     return mask.getchannel("A").point([_OPAQUE] * _OPAQUE + [0])
+
+
+def of_boxes(boxes: Iterable[tuple[int, int, int, int]]) -> Image.Image:
+    """A mask that is open in these boxes (left, top, right, bottom on a grid of 0 to `GRID`), for pictures of any size."""
+    mask = Image.new("RGBA", (GRID, GRID), (0, 0, 0, _OPAQUE))
+    for box in boxes:
+        mask.paste((0, 0, 0, 0), box)
+    return mask
 
 
 def overlay(source: Image.Image, mask: Image.Image) -> Image.Image:

@@ -206,6 +206,7 @@ def arena(
             "EDITTHINKER_REDIS_URL": f"redis://127.0.0.1:{database.port}/0",
             "EDITTHINKER_BLOBS": str(folder / "blobs"),
             "EDITTHINKER_EDITORS": json.dumps(editors),
+            "EDITTHINKER_JUDGE_CHECK": "off",
             "EDITTHINKER_THINKERS": json.dumps(thinkers),
             "EDITTHINKER_KEYS": "required" if keys else "off",
             "EDITTHINKER_MAX_IMAGE_BYTES": str(LARGEST),

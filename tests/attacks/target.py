@@ -115,6 +115,7 @@ def target(folder: Path, **extra: str) -> Iterator[Target]:
             "EDITTHINKER_REDIS_URL": f"redis://127.0.0.1:{redis.port}/0",
             "EDITTHINKER_BLOBS": str(folder / "blobs"),
             "EDITTHINKER_EDITORS": json.dumps({"double": editor}),
+            "EDITTHINKER_JUDGE_CHECK": "off",
             "EDITTHINKER_THINKERS": json.dumps({"double": thinker}),
             "EDITTHINKER_KEYS": "required",
             **extra,

@@ -129,7 +129,7 @@ def _order(evidence: Evidence, session_id: str, events: Events) -> Iterator[str]
             if not attempts[place]:
                 yield f"{kind} {place} before edit_started"
             made |= {place} if kind == "edited" else set()
-        elif kind in {"critiqued", "critique_failed"} and place not in made:
+        elif kind in {"critiqued", "critique_failed", "verified", "verify_failed"} and place not in made:
             yield f"{kind} {place} before edited"
 
 

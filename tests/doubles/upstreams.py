@@ -13,12 +13,13 @@ from __future__ import annotations
 import asyncio
 import base64
 import io
+import json
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import uvicorn
 from PIL import Image
@@ -50,6 +51,13 @@ class Script:
     sent: list[list[tuple[str, bytes]]] = field(default_factory=list)
     """Of each edit, its files as (name of the part, bytes), in their order."""
     critiques: list[dict[str, Any]] = field(default_factory=list)
+    judged: list[dict[str, Any]] = field(default_factory=list)
+    """Requests for scores at /judge/v1, which are answered by `scores` in turn, without an instruction."""
+    winner: Callable[[bytes, bytes], str] = lambda *_: "tie"
+    """Of two pictures as /pairs/v1 is shown them: ``A``, ``B`` or ``tie``."""
+    pairs: list[dict[str, Any]] = field(default_factory=list)
+    heads: list[dict[str, Any]] = field(default_factory=list)
+    """Requests for scores at /heads/v1, which are answered by `scores` in turn."""
     disconnected: int = 0
 
     def begin(self) -> None:
@@ -106,6 +114,30 @@ def application(script: Script) -> Starlette:
         usage = {"prompt_tokens": 100, "completion_tokens": 20, "total_tokens": 120}
         return JSONResponse({"choices": [{"index": 0, "message": message, "finish_reason": "stop"}], "usage": usage})
 
+    async def judge(request: Request) -> Response:
+        body = await request.json()
+        script.judged.append(body)
+        number = len(script.judged)
+        semantic, quality = script.scores[min(number, len(script.scores)) - 1]
+        critique = Critique(semantic, quality, f"judgement {number}", "the judge's own idea")
+        message = {"role": "assistant", "content": FORMATS["json_schema"].bind().render(critique)}
+        usage = {"prompt_tokens": 50, "completion_tokens": 5, "total_tokens": 55}
+        return JSONResponse({"choices": [{"index": 0, "message": message, "finish_reason": "stop"}], "usage": usage})
+
+    async def pairs(request: Request) -> Response:
+        body = await request.json()
+        script.pairs.append(body)
+        urls = [part["image_url"]["url"] for part in body["messages"][0]["content"] if part["type"] == "image_url"]
+        winner = script.winner(*(base64.b64decode(url.partition(",")[2]) for url in urls[-2:]))
+        message = {"role": "assistant", "content": json.dumps({"winner": winner})}
+        usage = {"prompt_tokens": 30, "completion_tokens": 3, "total_tokens": 33}
+        return JSONResponse({"choices": [{"index": 0, "message": message, "finish_reason": "stop"}], "usage": usage})
+
+    async def heads(request: Request) -> Response:
+        script.heads.append(await request.json())
+        semantic, quality = script.scores[min(len(script.heads), len(script.scores)) - 1]
+        return JSONResponse({"semantic": semantic, "quality": quality})
+
     async def models(_: Request) -> Response:
         return JSONResponse({"object": "list", "data": []})
 
@@ -120,6 +152,12 @@ def application(script: Script) -> Starlette:
         Route("/thinker/v1/chat/completions", completions, methods=["POST"]),
         Route("/editor/v1/models", models),
         Route("/thinker/v1/models", models),
+        Route("/judge/v1/chat/completions", judge, methods=["POST"]),
+        Route("/judge/v1/models", models),
+        Route("/pairs/v1/chat/completions", pairs, methods=["POST"]),
+        Route("/pairs/v1/models", models),
+        Route("/heads/v1/scores", heads, methods=["POST"]),
+        Route("/heads/v1/models", models),
     ]
     return Starlette(routes=routes)
 
@@ -135,10 +173,10 @@ async def _held(request: Request, script: Script) -> bool:
 
 
 @contextmanager
-def serving(app: Any) -> Iterator[str]:
+def serving(app: Any, lifespan: Literal["on", "off"] = "off") -> Iterator[str]:
     """An ASGI application on a free port, in a thread of this process; its base URL."""
     port = free_port()
-    server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=port, log_level="warning", lifespan="off"))
+    server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=port, log_level="warning", lifespan=lifespan))
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
     ends = time.monotonic() + 20

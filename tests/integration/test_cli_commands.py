@@ -51,6 +51,9 @@ def plan(home: Home, port: int) -> Plan:
         "EDITTHINKER_BLOBS": str(home.blobs),
         "EDITTHINKER_EDITORS": json.dumps({"classical": {"url": f"{url}/v1"}}),
         "EDITTHINKER_THINKERS": json.dumps({"rules": {"url": f"{url}/v1", "model": "rules"}}),
+        # The stand-in's script says what each critique of a session is.
+        "EDITTHINKER_CONFIRMATIONS": "0",
+        "EDITTHINKER_JUDGE_CHECK": "off",
     }
     command = [sys.executable, "-P", "-m", "orchestrator", "--host", "127.0.0.1", "--port", str(port)]
     services = [

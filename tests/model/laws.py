@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from typing import Final
 
 from orchestrator.loop import events as ev
-from orchestrator.loop.policy import Wait, decide
+from orchestrator.loop.actions import Wait
+from orchestrator.loop.policy import decide
 from orchestrator.loop.session import Session, apply, fold
 from orchestrator.ports.stores import Taken
 from tests.model.look import Look

@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from orchestrator.loop import events as ev
-from orchestrator.loop.policy import AskReview, CritiqueJob, EditJob, Finish, Rest, StartTurn, Wait, Work, decide
+from orchestrator.loop.actions import AskReview, CritiqueJob, EditJob, Finish, Rest, StartTurn, Wait, Work
+from orchestrator.loop.policy import decide
 from orchestrator.loop.session import CorruptLogError, Session, apply, fold
 from orchestrator.ports.stores import Claim, Taken
 from tests.model.messages import Append, Message, Park

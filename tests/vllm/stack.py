@@ -32,6 +32,8 @@ def orchestrator(folder: Path, editors: Mapping[str, Any], thinkers: Mapping[str
             "EDITTHINKER_REDIS_URL": f"redis://127.0.0.1:{redis.port}/0",
             "EDITTHINKER_BLOBS": str(folder / "blobs"),
             "EDITTHINKER_EDITORS": json.dumps(editors),
+            "EDITTHINKER_CONFIRMATIONS": "0",  # one critique of each candidate
+            "EDITTHINKER_JUDGE_CHECK": "off",
             "EDITTHINKER_THINKERS": json.dumps(thinkers),
         }
         process = module("orchestrator", free_port(), folder / "orchestrator.log", env=env)

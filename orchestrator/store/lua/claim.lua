@@ -2,7 +2,7 @@
 -- ARGV  replica lease_ms cap urgent chores webhook_chores most thinkers {editor n more slots}…
 --       cap: sessions of a tenant that may be driven at a time, for each editor
 --       urgent, chores, webhook_chores, n: how many are wanted; sessions that are too late for an edit come on top of n
---       most: sessions for all editors together     thinkers: those that the replica knows, as JSON; '' = all
+--       most: sessions for all editors together     thinkers: those that the replica knows, judges among them, as JSON; '' = all
 --       more: further ones, of tenants that drive less than their share of the replicas' `slots` while others fill them
 -- ->    {claims, chores, recovered, joined, timers_left}
 --       claims: {id, fence, editor, attempts, seq, now_ms, deadline_ms}
@@ -124,8 +124,8 @@ end
 -- knows it. Returns nil if there is none among the first, otherwise how many of n it uses up.
 local function take(editor, tenant, advance, edit_ms)
   for _, id in ipairs(redis.call('ZRANGE', queue_key(editor, tenant), 0, 15)) do
-    local thinker = thinkers and redis.call('HGET', P .. 's:' .. id, 'thinker')
-    if not thinker or thinkers[thinker] then
+    local asked = thinkers and redis.call('HMGET', P .. 's:' .. id, 'thinker', 'judge') or {}
+    if (not asked[1] or thinkers[asked[1]]) and (not asked[2] or thinkers[asked[2]]) then
       redis.call('ZREM', queue_key(editor, tenant), id)
       count_dequeued(editor)
       if own(id, advance) then

@@ -1,7 +1,7 @@
 -- Create a session: its log with the first event, its entry in the queue and in its tenant's index.
 -- ARGV  id tenant editor event fingerprint idempotency('' = none) ttl_ms limit deadline_ms most_open('' = any) most_spent('' = any)
 --       most_log('' = any) most_blobs('' = any) digest retention_ms blob_bytes request caller_ms('' = nobody waits)
---       webhook('' = none) thinker
+--       webhook('' = none) thinker judge('' = the thinker)
 --       most_open: unfinished sessions that the tenant may have; most_spent: editor seconds that it may use in a day (UTC)
 --       most_log: bytes of its logs in Redis; most_blobs: bytes of its images
 --       digest: of a long instruction; retention_ms: a log's after its end; blob_bytes: of the images in the event
@@ -66,6 +66,7 @@ end
 local key = P .. 's:' .. id
 redis.call('HSET', key, 'seq', 1, 'fence', 0, 'tenant', tenant, 'lane', editor, 'created', now, 'deadline', ARGV[9],
   'thinker', ARGV[20])
+if ARGV[21] ~= '' then redis.call('HSET', key, 'judge', ARGV[21]) end
 if idempotency ~= '' then
   redis.call('HSET', record, 'id', id, 'fingerprint', fingerprint, 'request', request)
   redis.call('PEXPIRE', record, ARGV[7])

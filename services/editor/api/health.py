@@ -75,6 +75,7 @@ def _model(pipeline: Pipeline, started_at: float) -> Model:
         "partial_images": supported.partial_images,
         "prompt_tokens": supported.prompt_tokens,
         "native_pixels": supported.native_pixels,
+        "boxes": supported.boxes,
         "draft": supported.draft,
         "parameters": ranges,
         "loras": dict(supported.loras),

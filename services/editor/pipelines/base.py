@@ -99,6 +99,7 @@ class Capabilities:
         loras: the LoRAs that a request may name, with their default strengths.
         native_pixels: the area (width x height) at which it edits, before the picture is scaled to the answer's size; None for a
             pipeline that edits at that size.
+        boxes: whether a prompt may end with boxes as JSON, ``[{"bbox": [top, left, bottom, right], "label": …}]`` from 0 to 1000.
         draft: whether an edit at a lower area and with fewer steps may be requested.
         speed: how the pipeline runs.
     """
@@ -114,6 +115,7 @@ class Capabilities:
     prompt_tokens: int | None = None
     loras: Mapping[str, float] = field(default_factory=dict)
     native_pixels: int | None = None
+    boxes: bool = False
     draft: bool = False
     speed: SpeedReport = field(default_factory=SpeedReport)
 

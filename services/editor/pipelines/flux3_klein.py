@@ -137,7 +137,10 @@ def _arguments(job: EditJob, pixels: int) -> dict[str, Any]:
 FAMILY = Family(
     name="flux3-klein",
     capabilities=Capabilities(
-        max_images=MAX_IMAGES, partial_images=3, parameters={"num_inference_steps": Range(1, 100, 16, whole=True)}
+        max_images=MAX_IMAGES,
+        partial_images=3,
+        parameters={"num_inference_steps": Range(1, 100, 16, whole=True)},
+        boxes=True,
     ),
     call=_arguments,
     collations={

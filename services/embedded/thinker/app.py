@@ -268,7 +268,9 @@ def _reply(server: _Server, chat: ChatRequest) -> Reply:
         source = _pixels(server, request.source.data, "source")
         text, pictures = questions.form.render(questions_for(request.instruction)), [source]
     else:
-        requested = critique_format(chat.response_format, chat.structured_outputs, format_name, request.questions)
+        requested = critique_format(
+            chat.response_format, chat.structured_outputs, format_name, request.questions, places=request.places
+        )
         source = _pixels(server, request.source.data, "source")
         candidate = _pixels(server, request.candidate.data, "candidate")
         box = Box() if request.area is None else opened(source, _pixels(server, request.area.data, "area"))

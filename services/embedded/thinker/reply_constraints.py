@@ -41,6 +41,8 @@ def critique_format(
     structured_outputs: dict[str, Any] | None,
     prompted: FormatName,
     questions: tuple[Question, ...] = (),
+    *,
+    places: bool = False,
 ) -> RequestedFormat[Critique]:
     """The format that a critique's constraint describes; without a constraint, the one that its prompt describes (`prompted`).
 
@@ -49,7 +51,7 @@ def critique_format(
             its field.
     """
     names = [prompted, *(name for name in FORMATS if name != prompted)]
-    return _requested(response_format, structured_outputs, tuple(FORMATS[name].bind(questions) for name in names))
+    return _requested(response_format, structured_outputs, tuple(FORMATS[name].bind(questions, places=places) for name in names))
 
 
 def questions_format(

@@ -44,6 +44,11 @@ class Score:
 
 
 @dataclass(frozen=True, slots=True)
+class Grid:
+    """A whole number from 0 to 1000."""
+
+
+@dataclass(frozen=True, slots=True)
 class Choice:
     """One of several words."""
 
@@ -52,15 +57,15 @@ class Choice:
 
 @dataclass(frozen=True, slots=True)
 class Repeated:
-    """`least` to `most` repetitions of the same parts, with text between them."""
+    """`least` to `most` repetitions of the same parts, with text between them; `least` may be 0."""
 
-    item: tuple[str | FreeText, ...]
+    item: tuple[str | FreeText | Grid, ...]
     between: str
     least: int
     most: int
 
 
-Part = str | FreeText | Score | Choice | Repeated
+Part = str | FreeText | Score | Grid | Choice | Repeated
 Shape = tuple[Part, ...]
 """Literal text and variable parts, in order."""
 
@@ -115,10 +120,13 @@ def _regex(part: Part) -> str:
         return f"{_CLASSES[part.kind]}{{{part.least},{part.most}}}" + (r"\?" if part.question else "")
     if isinstance(part, Score):
         return r"(10|[0-9](\.[0-9])?)"
+    if isinstance(part, Grid):
+        return "(1000|[1-9]?[0-9]{1,2})"
     if isinstance(part, Choice):
         return f"({'|'.join(_regex(word) for word in part.words)})"
     item = "".join(_regex(inner) for inner in part.item)
-    return f"{item}({_regex(part.between)}{item}){{{part.least - 1},{part.most - 1}}}"
+    several = f"{item}({_regex(part.between)}{item}){{{max(0, part.least - 1)},{part.most - 1}}}"
+    return several if part.least else f"({several})?"
 
 
 def _longest(part: Part) -> int:
@@ -128,6 +136,8 @@ def _longest(part: Part) -> int:
         return part.most + part.question
     if isinstance(part, Score):
         return len("9.5")
+    if isinstance(part, Grid):
+        return len("1000")
     if isinstance(part, Choice):
         return max(map(len, part.words))
     return part.most * (sum(_longest(inner) for inner in part.item) + len(part.between))
@@ -148,6 +158,8 @@ def _fits(value: object, schema: Mapping[str, Any]) -> bool:
     kind = schema["type"]
     if kind == "string":
         return isinstance(value, str) and schema.get("minLength", 0) <= len(value) <= schema["maxLength"]
+    if kind == "integer":
+        return type(value) is int and schema["minimum"] <= value <= schema["maximum"]
     if kind == "array":
         if not isinstance(value, list) or isinstance(value, _Pairs) or not schema["minItems"] <= len(value) <= schema["maxItems"]:
             return False

@@ -3,6 +3,7 @@
     editthinker   <think>…</think><score>{"semantic": n, "quality": n}</score><answer>…</answer>
     json_schema   {"reasoning": …, "semantic": n, "quality": n, "instruction": …}
     checklist     {"answers": [{"n": 1, "reason": …, "answer": "yes|partly|no"}, …], "instruction": …}
+    both, if they point    {…, "instruction": …, "places": [{"box": [left, top, right, bottom], "word": …}, …]}
     QUESTIONS     {"change": ["…?", …], "keep": ["…?", …]}
 
 `FORMATS[name].bind(questions)` gives the `ReplyFormat` of a session.
@@ -19,13 +20,14 @@ import json
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, Generic, Literal, TypeVar, get_args
 
 from services.protocol.critique.constraints import (
     Choice,
     Constraint,
     FreeText,
+    Grid,
     Part,
     Repeated,
     Score,
@@ -35,6 +37,7 @@ from services.protocol.critique.constraints import (
     request_fields,
 )
 from services.protocol.critique.messages import Critique, Unparseable, well_formed
+from services.protocol.critique.places import GRID, MAX_PLACES, MAX_WORD, dump_places, places_in
 from services.protocol.critique.prompts import Template
 from services.protocol.critique.questions import (
     MAX_QUESTION,
@@ -128,19 +131,27 @@ class Format:
 
     Attributes:
         name: its name in `FORMATS`, which is also that of its packaged template.
-        reply_format: makes the bound format; only the checklist's depends on the questions.
+        reply_format: makes the bound format, given the questions, and whether it points at places; only the checklist's depends
+            on the questions.
+        points: whether its replies can point at places.
     """
 
     name: FormatName
-    reply_format: Callable[[tuple[Question, ...]], ReplyFormat[Critique]]
+    reply_format: Callable[[tuple[Question, ...], bool], ReplyFormat[Critique]]
+    points: bool = True
 
     def template(self) -> Template:
         """The default prompt template."""
         return Template.named(self.name)
 
-    def bind(self, questions: tuple[Question, ...] = ()) -> ReplyFormat[Critique]:
-        """The format of replies about these questions, or about `services.protocol.critique.questions.DEFAULT_QUESTIONS`."""
-        return self.reply_format(questions)
+    def bind(self, questions: tuple[Question, ...] = (), *, places: bool = False) -> ReplyFormat[Critique]:
+        """The format of replies about these questions, or about `services.protocol.critique.questions.DEFAULT_QUESTIONS`.
+
+        Args:
+            questions: of the session.
+            places: whether a reply points at places; where it does not, places that a reply has all the same are read.
+        """
+        return self.reply_format(questions, places and self.points)
 
 
 def _list_of(item: Mapping[str, Any], least: int, most: int) -> dict[str, Any]:
@@ -149,6 +160,29 @@ def _list_of(item: Mapping[str, Any], least: int, most: int) -> dict[str, Any]:
 
 def _object_of(properties: Mapping[str, Any]) -> dict[str, Any]:
     return {"type": "object", "properties": properties, "required": list(properties), "additionalProperties": False}
+
+
+_PLACES_SHAPE: Final[tuple[Part, ...]] = (
+    '", "places": [',
+    Repeated(
+        ('{"box": [', Grid(), ", ", Grid(), ", ", Grid(), ", ", Grid(), '], "word": "', FreeText("json", 1, MAX_WORD), '"}'),
+        ", ",
+        0,
+        MAX_PLACES,
+    ),
+    "]}",
+)
+_PLACES_SCHEMA: Final = _list_of(
+    _object_of(
+        {
+            "box": _list_of({"type": "integer", "minimum": 0, "maximum": GRID}, 4, 4),
+            "word": {"type": "string", "minLength": 1, "maxLength": MAX_WORD},
+        }
+    ),
+    0,
+    MAX_PLACES,
+)
+_PLACES_FORM: Final = f', and a last key "places": [{{"box": [LEFT, TOP, RIGHT, BOTTOM], "word": "what"}}, …], from 0 to {GRID}'
 
 
 def _plain(score: float) -> float:
@@ -260,7 +294,8 @@ class JsonSchemaFormat(ReplyFormat[Critique]):
 
     name: FormatName = "json_schema"
 
-    def __init__(self) -> None:
+    def __init__(self, *, places: bool = False) -> None:
+        self._places = places
         scores = {"type": "number", "enum": [_plain(half * STEP) for half in range(21)]}
         super().__init__(
             (
@@ -272,7 +307,7 @@ class JsonSchemaFormat(ReplyFormat[Critique]):
                 Score(),
                 ', "instruction": "',
                 FreeText("json", 0, MAX_REFINED),
-                '"}',
+                *(_PLACES_SHAPE if places else ('"}',)),
             ),
             _object_of(
                 {
@@ -280,6 +315,7 @@ class JsonSchemaFormat(ReplyFormat[Critique]):
                     "semantic": scores,
                     "quality": scores,
                     "instruction": {"type": "string", "maxLength": MAX_REFINED},
+                    **({"places": _PLACES_SCHEMA} if places else {}),
                 }
             ),
         )
@@ -289,7 +325,7 @@ class JsonSchemaFormat(ReplyFormat[Critique]):
         return (
             '{"reasoning": "what you see", "semantic": NUMBER, "quality": NUMBER, '
             '"instruction": "the complete instruction for the next attempt"}, each NUMBER from 0 to 10'
-        )
+        ) + (_PLACES_FORM if self._places else "")
 
     def render(self, value: Critique) -> str:
         """The JSON object, keys in the order in which a model should think."""
@@ -298,6 +334,7 @@ class JsonSchemaFormat(ReplyFormat[Critique]):
             "semantic": _plain(value.semantic),
             "quality": _plain(value.quality),
             "instruction": labelled(value.refined_instruction),
+            **({"places": dump_places(value.places)} if self._places else {}),
         }
         return json.dumps(row, ensure_ascii=False)
 
@@ -318,7 +355,7 @@ class JsonSchemaFormat(ReplyFormat[Critique]):
             return Unparseable("missing_instruction", 'no "instruction" key')
         if ambiguous(around, scores):
             return Unparseable("ambiguous_scores", "other scores next to these, or these are quoted")
-        return critique_of(scores, reasoning or reply.reasoning, instruction)
+        return critique_of(scores, reasoning or reply.reasoning, instruction, places=places_in(row.get("places")))
 
 
 class ChecklistFormat(ReplyFormat[Critique]):
@@ -333,9 +370,12 @@ class ChecklistFormat(ReplyFormat[Critique]):
 
     name: FormatName = "checklist"
 
-    def __init__(self, questions: tuple[Question, ...] = ()) -> None:
+    def __init__(self, questions: tuple[Question, ...] = (), *, places: bool = False) -> None:
         self._questions = or_default(questions)
-        super().__init__(_answers_shape(len(self._questions)), _answers_schema(len(self._questions)))
+        self._places = places
+        super().__init__(
+            _answers_shape(len(self._questions), places=places), _answers_schema(len(self._questions), places=places)
+        )
 
     def form(self) -> str:
         """The object, and how many answers it holds."""
@@ -344,13 +384,14 @@ class ChecklistFormat(ReplyFormat[Critique]):
             '{"answers": [{"n": 1, "reason": "what you see", "answer": "yes, partly or no"}, …], '
             '"instruction": "the complete instruction for the next attempt"}, '
             f"with exactly {count} answers, numbered 1 to {count} in this order"
-        )
+        ) + (_PLACES_FORM if self._places else "")
 
     def render(self, value: Critique) -> str:
         """The JSON object; of a critique without answers, answers whose scores are equal or a little lower."""
         answers = value.answers or _answers_for(value, self._questions)
         rows = [{"n": answer.number, "reason": answer.reason, "answer": answer.answer} for answer in answers]
-        return json.dumps({"answers": rows, "instruction": labelled(value.refined_instruction)}, ensure_ascii=False)
+        pointed = {"places": dump_places(value.places)} if self._places else {}
+        return json.dumps({"answers": rows, "instruction": labelled(value.refined_instruction), **pointed}, ensure_ascii=False)
 
     def parse(self, reply: Reply) -> Critique | Unparseable:
         """Read a reply with an answer to each question, in any order."""
@@ -368,22 +409,25 @@ class ChecklistFormat(ReplyFormat[Critique]):
             return Unparseable("missing_instruction", 'no "instruction" key')
         if ambiguous(around, answers={answer.number: answer.answer for answer in answers}):
             return Unparseable("ambiguous_answer", "another verdict next to the answers, or they are quoted")
-        return critique_of_answers(answers, instruction, self._questions)
+        critique = critique_of_answers(answers, instruction, self._questions)
+        return critique if isinstance(critique, Unparseable) else replace(critique, places=places_in(row.get("places")))
 
 
-def _answers_shape(count: int) -> Shape:
+def _answers_shape(count: int, *, places: bool) -> Shape:
     parts: list[Part] = []
     for number in range(1, count + 1):
         before = '{"answers": [' if number == 1 else '"}, '
         parts += [f'{before}{{"n": {number}, "reason": "', FreeText("json", 1, MAX_REASON), '", "answer": "', Choice(_VERDICTS)]
-    return (*parts, '"}], "instruction": "', FreeText("json", 0, MAX_REFINED), '"}')
+    end = _PLACES_SHAPE if places else ('"}',)
+    return (*parts, '"}], "instruction": "', FreeText("json", 0, MAX_REFINED), *end)
 
 
-def _answers_schema(count: int) -> dict[str, Any]:
+def _answers_schema(count: int, *, places: bool) -> dict[str, Any]:
     reason = {"type": "string", "minLength": 1, "maxLength": MAX_REASON}
     rows = [_object_of({"n": {"enum": [n]}, "reason": reason, "answer": {"enum": list(_VERDICTS)}}) for n in range(1, count + 1)]
     answers = {"type": "array", "prefixItems": rows, "items": False, "minItems": count, "maxItems": count}
-    return _object_of({"answers": answers, "instruction": {"type": "string", "maxLength": MAX_REFINED}})
+    instruction = {"type": "string", "maxLength": MAX_REFINED}
+    return _object_of({"answers": answers, "instruction": instruction, **({"places": _PLACES_SCHEMA} if places else {})})
 
 
 def _answers(rows: object, questions: tuple[Question, ...]) -> tuple[Answer, ...] | Unparseable:
@@ -504,8 +548,9 @@ def _texts(value: object) -> list[str]:
 QUESTIONS: Final = QuestionsFormat()
 _EDITTHINKER: Final = EditThinkerFormat()
 _JSON_SCHEMA: Final = JsonSchemaFormat()
+_POINTING: Final = JsonSchemaFormat(places=True)
 FORMATS: Final[Mapping[str, Format]] = {
-    "editthinker": Format("editthinker", lambda _: _EDITTHINKER),
-    "json_schema": Format("json_schema", lambda _: _JSON_SCHEMA),
-    "checklist": Format("checklist", ChecklistFormat),
+    "editthinker": Format("editthinker", lambda _, __: _EDITTHINKER, points=False),
+    "json_schema": Format("json_schema", lambda _, places: _POINTING if places else _JSON_SCHEMA),
+    "checklist": Format("checklist", lambda questions, places: ChecklistFormat(questions, places=places)),
 }

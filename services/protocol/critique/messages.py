@@ -21,9 +21,10 @@ from dataclasses import dataclass, replace
 from typing import Any, Final, Literal
 
 from services.imaging.codec import data_url, from_base64, sniff
+from services.protocol.critique.places import GRID, MAX_PLACES, Place
 from services.protocol.critique.prompts import Placeholder, Template, pattern, placeholders_of
 from services.protocol.critique.questions import Answer, Question, load_list
-from services.protocol.critique.special_tokens import unspaced, without_tokens
+from services.protocol.critique.special_tokens import json_string, unspaced, without_tokens
 
 MIN_SCORE: Final = 0.0
 MAX_SCORE: Final = 10.0
@@ -48,6 +49,8 @@ UnparseableReason = Literal[
     "unasked_answer",
     "unknown_answer",
     "missing_questions",
+    "no_logprobs",
+    "unknown_winner",
 ]
 
 
@@ -61,6 +64,7 @@ class Critique:
         reasoning: why, in words; may be empty.
         refined_instruction: the instruction for the next turn, or None to keep this turn's.
         answers: the checklist's answers by number, where the scores follow from them; else empty.
+        places: what it points at in the picture; mostly empty.
     """
 
     semantic: float
@@ -68,6 +72,7 @@ class Critique:
     reasoning: str
     refined_instruction: str | None
     answers: tuple[Answer, ...] = ()
+    places: tuple[Place, ...] = ()
 
     def __post_init__(self) -> None:
         for score in (self.semantic, self.quality):
@@ -107,6 +112,15 @@ class Strayed:
 
 
 @dataclass(frozen=True, slots=True)
+class Judgement:
+    """What another judge found of a candidate: its scores, 0-10, and its reasons, which may be empty."""
+
+    semantic: float
+    quality: float
+    reasoning: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class CritiqueRequest:
     """A request for a critique.
 
@@ -115,6 +129,9 @@ class CritiqueRequest:
         area: the source as a picture of what may change (`services.imaging.masks.overlay`), where a mask limits that.
         strayed: what was measured to have changed elsewhere; only with an area.
         prompt_tokens: how many tokens of an instruction the editor reads, where that is known.
+        places: whether the critique is asked to point at places.
+        moved: what was measured to differ from the attempt before, outside of the places that its critique pointed at.
+        judgement: another judge's, where only the next instruction is wanted.
         source: the picture before the edit.
         candidate: the edited picture.
         instruction: the caller's.
@@ -132,6 +149,9 @@ class CritiqueRequest:
     area: Picture | None = None
     strayed: Strayed | None = None
     prompt_tokens: int | None = None
+    places: bool = False
+    moved: Strayed | None = None
+    judgement: Judgement | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,6 +175,8 @@ def well_formed(text: str) -> str:
 
 _SOURCE: Final = "The source picture:"
 _CANDIDATE: Final = "The edited picture:"
+_FIRST: Final = "Picture A:"
+_SECOND: Final = "Picture B:"
 _REFERENCE: Final = (
     "Picture {number}, a reference (the source picture is picture 1). The instruction may refer to it; it is not edited itself, "
     "and the next attempt gets it too:"
@@ -177,6 +199,36 @@ _LIMIT: Final = (
 _LIMIT_PATTERN: Final = re.compile(re.escape(_LIMIT).replace(r"\{tokens\}", r"(\d+)").replace(r"\{words\}", r"\d+") + r"(?:\n|$)")
 
 
+_PLACES: Final = (
+    'Point at what is wrong, too: after all other keys add "places" to the object, a list of at most '
+    f'{MAX_PLACES} entries {{"box": [LEFT, TOP, RIGHT, BOTTOM], "word": "one or two words"}} with whole numbers from 0 to {GRID} '
+    "across the edited picture; an empty list where nothing is wrong, or it has no place."
+)
+_MOVED: Final = (
+    "Measured, not seen: compared with the attempt that this one was to improve, {changed} % of what its critique did not point "
+    "at changed visibly (mean difference {difference} of 255 levels)."
+)
+_MOVED_PATTERN: Final = re.compile(
+    re.escape(_MOVED).replace(r"\{changed\}", r"([0-9.]+)").replace(r"\{difference\}", r"([0-9.]+)") + r"(?:\n|$)"
+)
+
+
+_JUDGED: Final = (
+    "Another judge has scored this edited picture: semantic {semantic}, quality {quality} of 10. Its reasons, as a JSON string: "
+    "{reasoning}\nYour own scores do not count this time. What counts is the instruction for the next attempt: let it mend what "
+    "that judge found."
+)
+_JUDGED_PATTERN: Final = re.compile(
+    re.escape(_JUDGED)
+    .replace(r"\{semantic\}", r"([0-9.]+)")
+    .replace(r"\{quality\}", r"([0-9.]+)")
+    .replace(r"\{reasoning\}", r'("(?:[^"\\\n]|\\.)*")')
+    + r"(?:\n|$)"
+)
+MAX_REASONS: Final = 2_000
+"""Characters of another judge's reasons that a thinker is told."""
+
+
 @dataclass(frozen=True, slots=True)
 class Extras:
     """What a request shows and tells besides source and candidate.
@@ -184,13 +236,16 @@ class Extras:
     Attributes:
         references: how many.
         area: whether there is one.
-        strayed, prompt_tokens: as in `CritiqueRequest`.
+        strayed, prompt_tokens, places, moved, judgement: as in `CritiqueRequest`.
     """
 
     references: int = 0
     area: bool = False
     strayed: Strayed | None = None
     prompt_tokens: int | None = None
+    places: bool = False
+    moved: Strayed | None = None
+    judgement: Judgement | None = None
 
     def headings(self) -> list[str]:
         """The texts before the references and the area."""
@@ -201,7 +256,15 @@ class Extras:
 def build(request: CritiqueRequest, template: Template) -> list[dict[str, Any]]:
     """The messages of a critique's chat completion: one user message, pictures in place of the template's marks."""
     urls = [data_url(picture.data, picture.media_type) for picture in (*_shown(request), request.candidate)]
-    extras = Extras(len(request.references), request.area is not None, request.strayed, request.prompt_tokens)
+    extras = Extras(
+        len(request.references),
+        request.area is not None,
+        request.strayed,
+        request.prompt_tokens,
+        request.places,
+        request.moved,
+        request.judgement,
+    )
     return messages(
         request.instruction, request.turn_instruction, template, urls=urls, questions=request.questions, extras=extras
     )
@@ -223,11 +286,34 @@ def messages(
     if headings:
         # A template without marks has both pictures first, which are then not alone.
         before, between = (before, between) if template.marks_pictures else (_SOURCE, _CANDIDATE)
+    if extras.judgement is not None:
+        after = f"{_judged(extras.judgement)}\n{after}"
     if extras.strayed is not None:
-        after = f"{_percent(extras.strayed)}\n{after}"
+        after = f"{_percent(_STRAYED, extras.strayed)}\n{after}"
+    if extras.moved is not None:
+        after = f"{_percent(_MOVED, extras.moved)}\n{after}"
+    if extras.places:
+        after = f"{_PLACES}\n{after}"
     if extras.prompt_tokens is not None:
         after = f"{_LIMIT.format(tokens=extras.prompt_tokens, words=extras.prompt_tokens * 3 // 4)}\n{after}"
     return _user([before, *headings, between, after], urls)
+
+
+def pair_messages(
+    instruction: str, template: Template, *, urls: Sequence[str], extras: Extras | None = None
+) -> list[dict[str, Any]]:
+    """The messages of a comparison, with any URLs for source, references, area, and the pictures A and B.
+
+    Args:
+        instruction: the caller's.
+        template: of three pictures (`services.protocol.critique.pairs.pair_template`).
+        urls: in that order.
+        extras: references and area that are shown.
+    """
+    before, first, second, after = (template.fill(text, instruction, "") for text in template.segments())
+    if not template.marks_pictures:
+        before, first, second = _SOURCE, _FIRST, _SECOND
+    return _user([before, *(extras or Extras()).headings(), first, second, after], urls)
 
 
 def build_questions(request: QuestionsRequest, template: Template) -> list[dict[str, Any]]:
@@ -265,9 +351,19 @@ def read(messages: Sequence[Any], templates: Iterable[Template]) -> CritiqueRequ
     if limit := _LIMIT_PATTERN.match(after):
         after = after[limit.end() :]
         extras = replace(extras, prompt_tokens=int(limit[1]))
+    if after.startswith(f"{_PLACES}\n"):
+        after = after[len(_PLACES) + 1 :]
+        extras = replace(extras, places=True)
+    if measured := _MOVED_PATTERN.match(after):
+        after = after[measured.end() :]
+        extras = replace(extras, moved=Strayed(round(float(measured[1]) / 100, 3), float(measured[2])))
     if extras.area and (measured := _STRAYED_PATTERN.match(after)):
         after = after[measured.end() :]
         extras = replace(extras, strayed=Strayed(round(float(measured[1]) / 100, 3), float(measured[2])))
+    if judged := _JUDGED_PATTERN.match(after):
+        after = after[judged.end() :]
+        reasons = well_formed(_string(judged[3]))
+        extras = replace(extras, judgement=Judgement(float(judged[1]), float(judged[2]), reasons))
     values = _values([before, between, after], [template.segments() for template in templates])
     instruction = values["original_instruction"]
     try:
@@ -284,6 +380,9 @@ def read(messages: Sequence[Any], templates: Iterable[Template]) -> CritiqueRequ
         pictures[-2] if extras.area else None,
         extras.strayed,
         extras.prompt_tokens,
+        extras.places,
+        extras.moved,
+        extras.judgement,
     )
 
 
@@ -308,8 +407,13 @@ def _shown(request: CritiqueRequest | QuestionsRequest) -> list[Picture]:
     return [request.source, *request.references, *([request.area] if request.area else [])]
 
 
-def _percent(strayed: Strayed) -> str:
-    return _STRAYED.format(changed=f"{100 * strayed.changed:.1f}", difference=f"{strayed.difference:.1f}")
+def _percent(text: str, strayed: Strayed) -> str:
+    return text.format(changed=f"{100 * strayed.changed:.1f}", difference=f"{strayed.difference:.1f}")
+
+
+def _judged(judgement: Judgement) -> str:
+    reasoning = json_string(without_tokens(judgement.reasoning)[:MAX_REASONS])
+    return _JUDGED.format(semantic=f"{judgement.semantic:.1f}", quality=f"{judgement.quality:.1f}", reasoning=reasoning)
 
 
 def _extras(headings: Sequence[str]) -> Extras:
@@ -342,6 +446,8 @@ _COMPLAINTS: Final[dict[UnparseableReason, str]] = {
     "unasked_answer": "Your reply answered a question that was not asked.",
     "unknown_answer": 'An answer in your reply was none of the words "yes", "partly" and "no".',
     "missing_questions": "Your reply did not hold enough different questions of both kinds.",
+    "no_logprobs": "Your reply came without the probabilities of its tokens.",
+    "unknown_winner": 'The winner in your reply was none of "A", "B" and "tie".',
 }
 
 
@@ -404,6 +510,10 @@ def _value(placeholder: Placeholder, text: str) -> str:
         return unspaced(text)
     if placeholder.name == "questions":
         return text
+    return _string(text)
+
+
+def _string(text: str) -> str:
     try:
         value = json.loads(text, strict=False)
     except ValueError as exc:

@@ -5,6 +5,7 @@ Total and linear on any text: replies come from models that pictures and instruc
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 from collections.abc import Sequence
@@ -12,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from services.protocol.critique.messages import MAX_INSTRUCTION, Critique, Unparseable, UnparseableReason, well_formed
+from services.protocol.critique.places import Place
 from services.protocol.critique.questions import Answer
 
 MAX_REASONING: Final = 2_000
@@ -21,6 +23,8 @@ MAX_REFINED: Final = 2_000
 CONFLICTING: Final = object()
 """The value of a key that an object holds twice with different values."""
 
+_MAX_ALTERNATIVES: Final = 64
+"""Alternatives of a token that are read; OpenAI and vLLM report 20 at most by default."""
 _MAX_BRACES: Final = 64
 _OBJECT_START: Final = re.compile(r"\{\s*[\"'}]")
 _BRACE: Final = re.compile(r"[{}]")
@@ -39,12 +43,18 @@ _FENCE: Final = re.compile(r"(?:```(?:json)?)?", re.IGNORECASE)
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """The text fields of one choice of a chat completion."""
+    """One choice of a chat completion: its texts, and what the model could have begun its content with.
+
+    Attributes:
+        first_tokens: natural logarithms of the probabilities of the first token's alternatives, by their text; None where the
+            server reported none.
+    """
 
     content: str = ""
     reasoning: str = ""
     finish_reason: str = ""
     refusal: str = ""
+    first_tokens: tuple[tuple[str, float], ...] | None = None
 
 
 def read_completion(body: object) -> Reply | Unparseable:
@@ -70,7 +80,26 @@ def _choice(choice: object, index: int) -> Reply | Unparseable:
     if isinstance(content, list):
         content = "".join(_text(part.get("text")) for part in content if isinstance(part, dict))
     reasoning = _text(message.get("reasoning")) or _text(message.get("reasoning_content"))
-    return Reply(_text(content), reasoning, _text(choice.get("finish_reason")), _text(message.get("refusal")))
+    first_tokens = _first_tokens(choice.get("logprobs"))
+    return Reply(_text(content), reasoning, _text(choice.get("finish_reason")), _text(message.get("refusal")), first_tokens)
+
+
+def _first_tokens(logprobs: object) -> tuple[tuple[str, float], ...] | None:
+    """The alternatives of the first token of OpenAI's ``logprobs``, each once."""
+    tokens = logprobs.get("content") if isinstance(logprobs, dict) else None
+    first = tokens[0] if isinstance(tokens, list) and tokens else None
+    if not isinstance(first, dict):
+        return None
+    listed = first.get("top_logprobs")
+    # The token itself is not always among the listed ones.
+    rows = [*(listed[:_MAX_ALTERNATIVES] if isinstance(listed, list) else []), first]
+    found: dict[str, float] = {}
+    for row in rows:
+        token, logprob = (row.get("token"), row.get("logprob")) if isinstance(row, dict) else (None, None)
+        if isinstance(token, str) and isinstance(logprob, int | float) and not isinstance(logprob, bool):
+            with contextlib.suppress(OverflowError):
+                found.setdefault(token, float(logprob))
+    return tuple(found.items()) or None
 
 
 def _text(value: object) -> str:
@@ -222,10 +251,14 @@ def labelled(instruction: str | None) -> str:
 
 
 def critique_of(
-    scores: tuple[float, float], reasoning: str, instruction: str, answers: tuple[Answer, ...] = ()
+    scores: tuple[float, float],
+    reasoning: str,
+    instruction: str,
+    answers: tuple[Answer, ...] = (),
+    places: tuple[Place, ...] = (),
 ) -> Critique | Unparseable:
     """The critique, with labels and surrounding white space stripped from its texts."""
     instruction = _LABEL.sub("", well_formed(instruction).strip()).strip()
     if len(instruction) > MAX_INSTRUCTION:
         return Unparseable("instruction_too_long", f"{len(instruction)} characters")
-    return Critique(scores[0], scores[1], well_formed(reasoning).strip(), instruction or None, answers)
+    return Critique(scores[0], scores[1], well_formed(reasoning).strip(), instruction or None, answers, places)

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 
 from services.protocol.critique.messages import MAX_SCORE, MIN_SCORE, Critique, Unparseable
@@ -21,6 +22,21 @@ from services.protocol.critique.replies import CONFLICTING, critique_of, find_ob
 
 Scores = tuple[float, float]
 """(semantic, quality)"""
+
+
+@dataclass(frozen=True, slots=True)
+class Rating:
+    """One score, 0-10, from a judge that only gives scores (`services.protocol.critique.score_formats`).
+
+    Attributes:
+        reasoning: why, in words; may be empty.
+        marks: the numbers that it was computed from, on the format's own scale.
+    """
+
+    score: float
+    reasoning: str = ""
+    marks: tuple[float, ...] = ()
+
 
 _MAX_NUMBER: Final = 40
 _NUMBER: Final = re.compile(r"(-?\d{1,6}(?:\.\d{1,9})?)(?:\s*/\s*10(?:\.0)?|\s+out\s+of\s+10)?")

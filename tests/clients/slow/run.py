@@ -186,6 +186,7 @@ def _orchestrator(folder: Path, script: Script, scale: float) -> Iterator[Proces
             "EDITTHINKER_REDIS_URL": f"redis://127.0.0.1:{redis.port}/0",
             "EDITTHINKER_BLOBS": str(folder / "blobs"),
             "EDITTHINKER_EDITORS": json.dumps({"gpt-image-1": editor}),
+            "EDITTHINKER_JUDGE_CHECK": "off",
             "EDITTHINKER_THINKERS": json.dumps({"double": {"url": f"{upstreams}/thinker/v1", "model": "double"}}),
             "EDITTHINKER_CALL_DEADLINE_S": str(280 * scale),
             "EDITTHINKER_REPLY_STARTS_S": str(45 * scale),

@@ -13,7 +13,7 @@ from starlette.responses import Response
 
 from orchestrator.execution.performer import Performer
 from orchestrator.loop import events as ev
-from orchestrator.loop.policy import EditJob
+from orchestrator.loop.actions import EditJob
 from orchestrator.loop.session import Session, fold
 from orchestrator.ports.collaborators import Editor, EditorUsage
 from orchestrator.upstreams.adaptive_limit import AdaptiveLimit

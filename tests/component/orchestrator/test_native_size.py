@@ -45,7 +45,9 @@ async def edit(desk: Desk, *, pixels: int | None = PIXELS, mask: bytes | None = 
     held = None if mask is None else stored(mask)
     order = EditOrder(stored(SOURCE), held, "warmer", 7, "ses_1/2/1", WAIT_S, options)
     async with asking("editor", desk.url) as upstream:
-        return await HttpEditor(upstream, decoder=InProcessPool(), native_pixels=lambda: pixels).edit(order, EditorUsage())
+        return await HttpEditor(upstream, decoder=InProcessPool(), told=lambda: Told(native_pixels=pixels)).edit(
+            order, EditorUsage()
+        )
 
 
 def asked(desk: Desk, number: int = -1) -> object:

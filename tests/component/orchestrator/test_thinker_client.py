@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+from dataclasses import replace
 from typing import Any, Literal
 
 import pytest
@@ -60,6 +61,19 @@ async def failure(desk: Desk, spoken: Dialect | None = None) -> ThinkerError:
     with pytest.raises(ThinkerError) as caught:
         await critique(desk, spoken=spoken)
     return caught.value
+
+
+@pytest.mark.parametrize(("sampling", "second"), [({"temperature": 0}, 0.7), ({"temperature": 0.3}, 0.3), ({}, None)])
+async def test_a_further_critique_is_sampled_where_it_would_repeat_itself(
+    desk: Desk, sampling: dict[str, Any], second: float | None
+) -> None:
+    """Not by a thinker whose operator chose a temperature, or that takes none."""
+    desk.answers = [JSONResponse(GOOD)]
+    spoken = dialect(sampling=sampling)
+    for number in (1, 2):
+        await critique(desk, replace(order(), number=number), spoken)
+
+    assert [json.loads(seen.body).get("temperature") for seen in desk.seen] == [sampling.get("temperature"), second]
 
 
 @pytest.mark.parametrize("name", BOTH)

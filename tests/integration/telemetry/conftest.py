@@ -62,6 +62,8 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
             EDITTHINKER_REDIS_URL=f"redis://127.0.0.1:{redis.port}/0",
             EDITTHINKER_BLOBS=str(folder / "blobs"),
             EDITTHINKER_EDITORS=json.dumps({"classical": {"url": f"{pool.url}/v1", "mask": True}}),
+            EDITTHINKER_CONFIRMATIONS="0",
+            EDITTHINKER_JUDGE_CHECK="off",
             EDITTHINKER_THINKERS=json.dumps(thinkers),
         )
         for process in (editor, thinker, orchestrator):

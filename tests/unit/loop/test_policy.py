@@ -7,19 +7,9 @@ from typing import Any
 import pytest
 
 from orchestrator.loop import events as ev
-from orchestrator.loop.policy import (
-    AskReview,
-    ChecklistJob,
-    CritiqueJob,
-    EditJob,
-    Finish,
-    Rest,
-    StartTurn,
-    Wait,
-    Work,
-    best,
-    decide,
-)
+from orchestrator.loop.actions import AskReview, ChecklistJob, CritiqueJob, EditJob, Finish, Rest, StartTurn, Wait, Work
+from orchestrator.loop.choosing import best
+from orchestrator.loop.policy import decide
 from orchestrator.loop.session import CorruptLogError, Session, SessionBounds, fold
 from tests.unit.loop.worlds import IMAGE
 
@@ -192,6 +182,26 @@ def test_patience_counts_turns_without_a_better_candidate() -> None:
     """Two by default; a better one resets the count."""
     story = Story(max_turns=9).turn(5).turn(5).turn(6).turn(6)
     assert isinstance(story.next(), StartTurn)
+
+    assert finish(story.turn(5).next()).reason == "plateau"
+
+
+def test_adaptive_is_as_patient_as_the_first_candidate_is_far_from_satisfying() -> None:
+    """One further turn in vain for each whole point that it lacks, at most twice as many."""
+    turns = {}
+    for first in (7.5, 6.5, 6.0, 1.0):
+        story = Story(strategy="adaptive", max_turns=10, patience=2).turn(first)
+        while isinstance(story.next(), StartTurn):
+            story.turn(first, refined=f"golden {len(story.session.turns)}")
+        assert finish(story.next()).reason == "plateau"
+        turns[first] = len(story.session.turns)
+
+    assert turns == {7.5: 3, 6.5: 4, 6.0: 5, 1.0: 5}
+
+
+def test_adaptive_is_as_patient_as_asked_where_the_first_candidate_has_no_score() -> None:
+    story = Story(strategy="adaptive", max_turns=10, patience=2).begin().edit().unscored()
+    story.turn(5).turn(5)
 
     assert finish(story.turn(5).next()).reason == "plateau"
 

@@ -9,32 +9,43 @@ from typing import Any
 from hypothesis import strategies as st
 
 from orchestrator.loop import events as ev
-from orchestrator.loop.policy import (
+from orchestrator.loop.actions import (
     Action,
     AskReview,
     ChecklistJob,
+    CompareJob,
     CritiqueJob,
     EditJob,
     Finish,
+    PrepareJob,
+    RefineJob,
     Rest,
     StartTurn,
+    VerifyJob,
     Wait,
     Work,
-    best,
-    decide,
 )
+from orchestrator.loop.choosing import best
+from orchestrator.loop.policy import decide
 from orchestrator.loop.session import Session, apply, fold
 
 IMAGE = ev.ImageRef(sha256="0" * 64, media_type="image/png", bytes=1, width=4, height=3)
 STEPS = 2_000
 
 scores = st.sampled_from([0.0, 2.0, 5.0, 7.0, 7.5, 8.0, 9.0, 10.0])
+choosings = st.builds(
+    ev.Choosing,
+    noise=st.sampled_from([0.0, 0.5, 1.0, 3.0]),
+    weight=st.sampled_from([0.2, 20.0]),
+    confirmations=st.integers(1, 3),
+    compares=st.booleans(),
+)
 
 
 @st.composite
 def created(draw: st.DrawFn) -> ev.SessionCreated:
     """A session of any strategy and limits; time starts at 0."""
-    strategies: list[ev.Strategy] = ["think", "single", "best_of_n", "think_best_of_n"]
+    strategies: list[ev.Strategy] = ["think", "single", "best_of_n", "think_best_of_n", "adaptive"]
     strategy = draw(st.sampled_from(strategies))
     limits = ev.Limits(
         max_turns=1 if strategy == "single" else draw(st.integers(1, 5)),
@@ -54,22 +65,29 @@ def created(draw: st.DrawFn) -> ev.SessionCreated:
         instruction="make it golden",
         editor="e",
         thinker="t",
+        judge=draw(st.sampled_from([None, None, "j"])),
+        judge_scores=draw(st.booleans()),
         strategy=strategy,
         review=draw(st.sampled_from(["never", "each_turn", "before_finish"])),
         limits=limits,
         results=draw(st.integers(1, min(3, limits.max_turns * limits.candidates))),
         seed=7,
         checklist=draw(st.booleans()),
+        choosing=draw(st.none() | choosings),
+        preparer=draw(st.sampled_from([None, None, "p"])),
+        draft=draw(st.booleans()),
     )
 
 
-Job = EditJob | CritiqueJob | ChecklistJob
+Job = EditJob | CritiqueJob | ChecklistJob | VerifyJob | CompareJob | RefineJob | PrepareJob
 
 
 def place_of(job: Job) -> tuple[str, int, int]:
     """A job's identity within its session."""
-    if isinstance(job, ChecklistJob):
+    if isinstance(job, ChecklistJob | PrepareJob):
         return type(job).__name__, 0, 0
+    if isinstance(job, CompareJob):
+        return type(job).__name__, job.first.turn, job.first.candidate
     return type(job).__name__, job.turn, job.candidate
 
 
@@ -115,6 +133,8 @@ class World:
                         author=action.author,
                         candidates=action.candidates,
                         first_seed=action.first_seed,
+                        draft=action.draft,
+                        renders=action.renders,
                     )
                 )
             case AskReview():
@@ -127,6 +147,7 @@ class World:
                         best=action.best,
                         results=action.results,
                         error=action.error,
+                        preferred=action.preferred,
                         totals=session.totals,
                     )
                 )
@@ -216,10 +237,22 @@ class World:
         self.now = max(self.now, began + took)
         outcome = self.draw.draw(st.sampled_from(["good", "good", "good", "broken", "refused"]))
         failure: dict[str, Any] = {"attempt": job.attempt, "code": "x", "message": "x", "retryable": outcome == "broken"}
+        if isinstance(job, PrepareJob):
+            rewritten = self.draw.draw(st.sampled_from(["a golden scene", "make it golden"]))
+            prepared = ev.Prepared(at=self.now, instruction=rewritten, thinker_seconds=took)
+            self.record(prepared if outcome == "good" else ev.PrepareFailed(at=self.now, **failure, thinker_seconds=took))
+            return
         if isinstance(job, ChecklistJob):
             questions = (ev.ChecklistQuestion(kind="change", text="Is it golden?"),)
             made = ev.ChecklistMade(at=self.now, questions=questions)
             self.record(made if outcome == "good" else ev.ChecklistFailed(at=self.now, **failure))
+            return
+        if isinstance(job, CompareJob):
+            pair: dict[str, Any] = {"at": self.now, "first": job.first, "second": job.second}
+            winners: list[ev.Winner] = ["first", "second", "tie"]
+            winner = self.draw.draw(st.sampled_from(winners))
+            compared = ev.Compared(**pair, winner=winner, by="pair")
+            self.record(compared if outcome == "good" else ev.CompareFailed(**pair, **failure))
             return
         place: dict[str, Any] = {"at": self.now, "turn": job.turn, "candidate": job.candidate}
         if isinstance(job, EditJob):
@@ -228,12 +261,20 @@ class World:
                 self.record(ev.Edited(**place, image=IMAGE, editor_seconds=seconds))
             else:
                 self.record(ev.EditFailed(**place, **failure, editor_seconds=seconds))
+        elif isinstance(job, RefineJob):
+            refined = self.draw.draw(st.sampled_from([None, job.instruction, f"{job.instruction}!"]))
+            heard = ev.Refined(**place, instruction=refined)
+            self.record(heard if outcome == "good" else ev.RefineFailed(**place, **failure))
         elif outcome == "good":
             refined = self.draw.draw(st.sampled_from([None, job.instruction, f"{job.instruction}!"]))
+            if self.session.created.scorer != self.session.created.thinker:
+                refined = None
             semantic, quality = self.draw.draw(scores), self.draw.draw(scores)
-            self.record(ev.Critiqued(**place, semantic=semantic, quality=quality, reasoning="", instruction=refined))
+            kind = ev.Verified if isinstance(job, VerifyJob) else ev.Critiqued
+            self.record(kind(**place, semantic=semantic, quality=quality, reasoning="", instruction=refined))
         else:
-            self.record(ev.CritiqueFailed(**place, **failure))
+            failed = ev.VerifyFailed if isinstance(job, VerifyJob) else ev.CritiqueFailed
+            self.record(failed(**place, **failure))
 
 
 def refold(events: list[ev.Event], cut: int) -> Session:

@@ -92,6 +92,8 @@ def test_the_defaults() -> None:
         ("best_of_n", 10, (1, 10)),
         ("single", 1, (1, 1)),
         ("single", 7, (1, 7)),
+        ("adaptive", 1, (8, 1)),
+        ("adaptive", 9, (8, 2)),
     ],
 )
 def test_the_shape_of_each_strategy(strategy: str, n: int, shape: tuple[int, int]) -> None:
@@ -361,7 +363,7 @@ def optional(strategy: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
 asked = st.fixed_dictionaries(
     {
         "prompt": st.just("make it golden"),
-        "strategy": st.sampled_from(["think", "single", "best_of_n", "think_best_of_n"]),
+        "strategy": st.sampled_from(["think", "single", "best_of_n", "think_best_of_n", "adaptive"]),
         "n": st.integers(1, 10),
         "max_turns": optional(st.integers(1, MAX_TURNS)),
         "candidates": optional(st.integers(1, MAX_CANDIDATES)),
@@ -448,4 +450,89 @@ def test_a_lora_that_the_editor_does_not_have_is_refused(chosen: dict[str, Any],
     with pytest.raises(ApiError) as caught:
         check(validate(ImagesEditFields, {"prompt": "x", **chosen}), WITH_LORAS, DEADLINES, has_mask=False)
     assert (caught.value.code, caught.value.param) == (code, "lora")
+    assert told in caught.value.message
+
+
+PREPARED = Catalogue(
+    {
+        "plain": EditorCapabilities(NONE, mask=False),
+        "asks": EditorCapabilities(NONE, mask=False, preparer="pup", prepare=True),
+        "may": EditorCapabilities(NONE, mask=False, preparer="thinker"),
+    },
+    ("judge", "expert"),
+)
+
+
+@pytest.mark.parametrize(
+    ("model", "prepare", "preparer"),
+    [
+        ("plain", None, None),
+        ("plain", False, None),
+        ("asks", None, "pup"),
+        ("asks", True, "pup"),
+        ("asks", False, None),
+        ("may", None, None),
+        ("may", True, "expert"),
+    ],
+)
+def test_an_instruction_is_rewritten_as_the_editor_is_set_or_as_the_request_says(
+    model: str, *, prepare: bool | None, preparer: str | None
+) -> None:
+    """By the session's own thinker where the editor's settings say so."""
+    fields = validate(SessionFields, {"prompt": "golden", "model": model, "thinker": "expert", "prepare": prepare})
+    check(fields, PREPARED, DEADLINES, has_mask=False)
+    created = first_event(fields, Sources(SOURCE, None), PREPARED, DEADLINES, now=0.0, seed=1)
+
+    assert (created.preparer, created.version, created.instruction) == (preparer, 3 if preparer else 1, "golden")
+
+
+def test_an_editor_without_a_preparer_is_named() -> None:
+    fields = validate(SessionFields, {"prompt": "golden", "model": "plain", "prepare": "true"})
+    with pytest.raises(ApiError) as caught:
+        check(fields, PREPARED, DEADLINES, has_mask=False)
+
+    assert (caught.value.code, caught.value.param) == ("unsupported_parameter", "prepare")
+    assert "the editor 'plain' has no preparer" in caught.value.message
+
+
+DRAFTING = Catalogue(
+    {
+        "drafts": EditorCapabilities(NONE, mask=False, draft=True),
+        "plain": EditorCapabilities(NONE, mask=False),
+        "silent": EditorCapabilities(NONE, mask=False, draft=None),
+    },
+    ("judge",),
+)
+
+
+def drafting(kind: type[Fields] = ImagesEditFields, /, **given_: Any) -> ev.SessionCreated:
+    fields = validate(kind, {"prompt": "x", "draft": True, **given_})
+    check(fields, DRAFTING, DEADLINES, has_mask=False)
+    return first_event(fields, Sources(SOURCE, None), DRAFTING, DEADLINES, now=1000.0, seed=99)
+
+
+@pytest.mark.parametrize("kind", [ImagesEditFields, SessionFields])
+def test_drafts_are_recorded_with_the_session_in_a_log_that_earlier_versions_leave_alone(kind: type[Fields]) -> None:
+    created = ev.SessionCreated.model_validate_json(drafting(kind).model_dump_json())
+    assert (created.draft, created.version) == (True, 4)
+
+    without = drafting(kind, draft=False, model="plain")
+    assert (without.draft, without.version) == (False, 1)
+    assert "draft" not in without.model_dump()
+
+
+@pytest.mark.parametrize(
+    ("given_", "code", "told"),
+    [
+        ({"model": "plain"}, "unsupported_parameter", "makes no drafts"),
+        ({"model": "silent"}, "not_ready", "not known yet"),
+        ({"strategy": "single"}, "unsupported_parameter", "makes one edit"),
+        ({"n": 2}, "invalid_value", "send n=1"),
+        ({"budget_edits": 1}, "invalid_value", "raise budget_edits"),
+    ],
+)
+def test_drafts_that_could_not_be_made_or_would_be_of_no_use_are_refused(given_: dict[str, Any], code: str, told: str) -> None:
+    with pytest.raises(ApiError) as caught:
+        drafting(**given_)
+    assert (caught.value.code, caught.value.param) == (code, "draft")
     assert told in caught.value.message

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from orchestrator.api.fields import SessionFields, Sources, first_event
 from orchestrator.loop import events as ev
-from orchestrator.loop.policy import ChecklistJob, CritiqueJob, EditJob, Finish, StartTurn, Work, decide
+from orchestrator.loop.actions import ChecklistJob, CompareJob, CritiqueJob, EditJob, Finish, PrepareJob, StartTurn, Work
+from orchestrator.loop.policy import decide
 from orchestrator.loop.session import Session, fold
 from services.errors import ApiError
 from services.protocol.images_api import validate
@@ -42,7 +43,7 @@ def play(created: ev.SessionCreated, scores: list[tuple[float, float]]) -> Sessi
                 )
             case Work(jobs):
                 job = jobs[0]
-                assert not isinstance(job, ChecklistJob)
+                assert not isinstance(job, ChecklistJob | CompareJob | PrepareJob)
                 place |= {"turn": job.turn, "candidate": job.candidate}
                 if isinstance(job, EditJob) and not job.started:
                     log.append(ev.EditStarted(**place, attempt=job.attempt, key=job.key, seed=job.seed))

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from services.protocol.critique.messages import (
     CritiqueRequest,
+    Judgement,
     Picture,
     QuestionsRequest,
     Strayed,
@@ -27,6 +28,7 @@ from services.protocol.critique.messages import (
 )
 from services.protocol.critique.prompts import Template
 from services.protocol.critique.questions import Question
+from services.protocol.critique.special_tokens import without_tokens
 from tests.unit.protocol.test_critique import MARKED, RAW, a_request, pictures, texts
 
 TEMPLATES = {name: Template.named(name) for name in ("editthinker", "json_schema", "checklist")} | {"raw": RAW, "marked": MARKED}
@@ -40,6 +42,12 @@ ONE_PICTURE = {
 """Digests of the prompts before there were references (commit d44cebc)."""
 measured = st.builds(
     lambda changed, difference: Strayed(changed / 1000, difference / 10), st.integers(0, 1000), st.integers(0, 2550)
+)
+judgements = st.builds(
+    lambda semantic, quality, reasoning: Judgement(semantic / 10, quality / 10, without_tokens(reasoning)),
+    st.integers(0, 100),
+    st.integers(0, 100),
+    st.text(st.characters(exclude_categories=["Cs"]), max_size=40),
 )
 
 
@@ -61,6 +69,7 @@ def test_with_one_picture_the_prompt_is_byte_for_byte_what_it_was(name: str) -> 
     area=st.none() | pictures,
     strayed=st.none() | measured,
     prompt_tokens=st.none() | st.integers(1, 100_000),
+    judgement=st.none() | judgements,
     instruction=texts,
 )
 @settings(max_examples=60, deadline=None)
@@ -72,6 +81,7 @@ def test_any_pictures_read_back(
     area: Picture | None,
     strayed: Strayed | None,
     prompt_tokens: int | None,
+    judgement: Judgement | None,
     instruction: str,
 ) -> None:
     """Critique and checklist, for any text of the caller."""
@@ -79,6 +89,7 @@ def test_any_pictures_read_back(
     request = CritiqueRequest(
         source, candidate, instruction, "warmer", questions, tuple(references), area, strayed if area else None, prompt_tokens
     )
+    request = replace(request, judgement=judgement)
     asked = QuestionsRequest(source, instruction, tuple(references), area)
 
     assert read(orjson.loads(orjson.dumps(build(request, TEMPLATES[name]))), TEMPLATES.values()) == request

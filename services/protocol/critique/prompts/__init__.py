@@ -40,18 +40,21 @@ class Template:
     """
 
     text: str
+    pictures: int = 2
+    """Pictures that it marks; a template for comparisons marks three, the source first."""
 
     def __post_init__(self) -> None:
         images = self.text.count("<image>")
-        if images not in {0, 2}:
-            raise ValueError(f"a template has two <image> marks (source, then candidate) or none; this one has {images}")
+        if images not in {0, self.pictures}:
+            wanted = "two <image> marks (source, then candidate)" if self.pictures == 2 else f"{self.pictures} <image> marks"  # noqa: PLR2004
+            raise ValueError(f"a template has {wanted} or none; this one has {images}")
         if not any(placeholder.name == "original_instruction" for placeholder in placeholders_of([self.text])):
             raise ValueError("a template holds the placeholder {original_instruction}")
 
     @classmethod
-    def named(cls, name: str) -> Template:
+    def named(cls, name: str, pictures: int = 2) -> Template:
         """A packaged template, from ``services/protocol/critique/prompts``."""
-        return cls(packaged(name))
+        return cls(packaged(name), pictures)
 
     @property
     def lists_questions(self) -> bool:
@@ -64,9 +67,9 @@ class Template:
         return "<image>" in self.text
 
     def segments(self) -> list[str]:
-        """The text before, between and after the pictures (three pieces)."""
+        """The text before, between and after the pictures (one piece more than there are pictures)."""
         if not self.marks_pictures:
-            return ["", "", self.text]
+            return [*([""] * self.pictures), self.text]
         return self.text.split("<image>")
 
     def opening(self) -> list[str]:
