@@ -7,6 +7,7 @@ sees the true scores with noise or a bias. Because the truth is known, so is wha
     python -m benchmarks.policies                              # the table of docs/decisions/0163
     python -m benchmarks.policies --sessions 200 --noise 1     # a quick look
     python -m benchmarks.policies --noise 1 --bias --draft .5  # with drafts that agree so far with renders
+    python -m benchmarks.policies --noise 1 --bias --reject .5 # with edits stopped for unfinished pictures that are off so far
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 from rich.console import Console
 from rich.table import Table
@@ -28,8 +29,20 @@ from rich.table import Table
 from benchmarks.policies_picture import draw
 from orchestrator.execution.judge_noise import CONFIRMATIONS, JudgeNoise
 from orchestrator.loop import events as ev
-from orchestrator.loop.actions import CompareJob, CritiqueJob, EditJob, Finish, StartTurn, VerifyJob, Work
+from orchestrator.loop.actions import (
+    CompareJob,
+    CritiqueJob,
+    EditJob,
+    Finish,
+    Job,
+    PreviewJob,
+    RejectEdit,
+    StartTurn,
+    VerifyJob,
+    Work,
+)
 from orchestrator.loop.policy import decide
+from orchestrator.loop.rejecting import wants_preview
 from orchestrator.loop.session import Session, apply, fold
 
 Kind = Literal["easy", "hard"]
@@ -56,6 +69,10 @@ _SCATTER: Final = 0.7
 """Deviation of an edit around what its instruction reaches, from seed to seed."""
 _DRAFT_COST: Final = 1 / 8
 """Of an edit in full: a quarter of the area and half of the steps (docs/decisions/0152)."""
+_PREVIEW_COST: Final = 1 / 3
+"""Of an edit: the steps before its unfinished picture."""
+_BLUR: Final = (0.5, 2.0)
+"""By how much an unfinished picture scores lower: semantic, quality."""
 _CEILING: Final = 9.0
 _REFINING: Final = (0.2, 0.6)
 """The share of the way to the ceiling that a refined instruction makes on average, and the deviation of where it arrives."""
@@ -117,13 +134,29 @@ class World:
     drafted: dict[tuple[str, int], tuple[float, float]] = field(default_factory=dict)
     """By instruction and seed, the scatter of a draft."""
     critiques: int = 0
+    disagreement: float = 0.0
+    """Deviation of an unfinished picture's true scores around those of the finished one, less the blur."""
 
     def __post_init__(self) -> None:
         self.reach["given"] = self.rng.gauss(*_REACH[self.kind])
         self.quality = self.rng.gauss(*_QUALITY)
 
     def edit(self, job: EditJob) -> ev.Edited:
-        """Make a candidate."""
+        """Finish a candidate."""
+        if (job.turn, job.candidate) not in self.truths:
+            self.begin(job)
+        cost = _DRAFT_COST if job.draft else 1.0
+        return ev.Edited(at=0, turn=job.turn, candidate=job.candidate, image=_IMAGE, editor_seconds=cost)
+
+    def reject(self, action: RejectEdit) -> ev.EditFailed:
+        """Stop a candidate after its unfinished picture."""
+        place: dict[str, Any] = {"turn": action.turn, "candidate": action.candidate}
+        return ev.EditFailed(
+            at=0, **place, attempt=1, code=ev.SUPERSEDED, message="", retryable=False, editor_seconds=_PREVIEW_COST
+        )
+
+    def begin(self, job: EditJob) -> None:
+        """What a candidate will be."""
         scatter = self.rng.gauss(0, _SCATTER), self.rng.gauss(0, _SCATTER / 2)
         if job.draft:
             self.drafted[job.instruction, job.seed] = scatter
@@ -132,8 +165,14 @@ class World:
             scatter = tuple(self.agreement * old + own * new for old, new in zip(of_draft, scatter, strict=True))  # type: ignore[assignment]
         truth = Truth(_score(self.reach[job.instruction] + scatter[0]), _score(self.quality + scatter[1]))
         self.truths[job.turn, job.candidate] = truth
-        cost = _DRAFT_COST if job.draft else 1.0
-        return ev.Edited(at=0, turn=job.turn, candidate=job.candidate, image=_IMAGE, editor_seconds=cost)
+
+    def critique_preview(self, job: PreviewJob) -> ev.PreviewCritiqued:
+        """Judge an unfinished picture."""
+        true, off = self.truths[job.turn, job.candidate], self.rng.gauss(0, self.disagreement)
+        blurred = Truth(_score(true.semantic - _BLUR[0] + off), _score(true.quality - _BLUR[1] + off))
+        semantic, quality = self.judge.scores(blurred, self.progress, self.rng)
+        self.critiques += 1
+        return ev.PreviewCritiqued(at=0, turn=job.turn, candidate=job.candidate, semantic=semantic, quality=quality)
 
     def critique(self, job: CritiqueJob | VerifyJob) -> ev.Critiqued | ev.Verified:
         """Judge a candidate and refine its instruction."""
@@ -203,8 +242,12 @@ def simulate(world: World, created: ev.SessionCreated) -> tuple[Session, Finish]
             case StartTurn():
                 session = apply(session, _turn(action))
             case Work(jobs):
-                for job in jobs:
+                # An edit ends after its unfinished picture was judged.
+                for job in [job for job in jobs if isinstance(job, PreviewJob)] or jobs:
                     session = _perform(session, world, job)
+            case RejectEdit():
+                session = apply(session, ev.EditRejected(at=0, turn=action.turn, candidate=action.candidate))
+                session = apply(session, world.reject(action))
             case Finish():
                 return session, action
             case _:
@@ -224,13 +267,21 @@ def _turn(action: StartTurn) -> ev.TurnStarted:
     )
 
 
-def _perform(session: Session, world: World, job: object) -> Session:
+def _perform(session: Session, world: World, job: Job) -> Session:
     match job:
+        case EditJob(started=True):
+            return apply(session, world.edit(job))
         case EditJob():
             started = ev.EditStarted(
                 at=0, turn=job.turn, candidate=job.candidate, attempt=job.attempt, key=job.key, seed=job.seed
             )
-            return apply(apply(session, started), world.edit(job))
+            session = apply(session, started)
+            if not wants_preview(session, job.turn):
+                return apply(session, world.edit(job))
+            world.begin(job)
+            return apply(session, ev.Previewed(at=0, turn=job.turn, candidate=job.candidate, image=_IMAGE))
+        case PreviewJob():
+            return apply(session, world.critique_preview(job))
         case CritiqueJob() | VerifyJob():
             return apply(session, world.critique(job))
         case CompareJob():
@@ -241,7 +292,7 @@ def _perform(session: Session, world: World, job: object) -> Session:
 def _outcome(session: Session, world: World, end: Finish) -> Outcome:
     assert end.best is not None
     answer = world.truths[end.best.turn, end.best.candidate]
-    full = [candidate for candidate in session.candidates if not candidate.draft]
+    full = [candidate for candidate in session.candidates if candidate.image and not candidate.draft]
     top = max(world.truths[candidate.turn, candidate.number].overall for candidate in full)
     return Outcome(
         true=answer.overall,
@@ -314,7 +365,9 @@ def summarize(rules: RuleSet, strategy: ev.Strategy, judge: Judge, kind: str, ou
     )
 
 
-def first_event(strategy: ev.Strategy, choosing: ev.Choosing | None = None, *, draft: bool = False) -> ev.SessionCreated:
+def first_event(
+    strategy: ev.Strategy, choosing: ev.Choosing | None = None, *, draft: bool = False, reject: bool = False
+) -> ev.SessionCreated:
     """The first event of a simulated session."""
     turns, candidates = SHAPES[strategy]
     limits = ev.Limits(max_turns=turns, candidates=candidates, deadline_at=1e9)
@@ -328,6 +381,7 @@ def first_event(strategy: ev.Strategy, choosing: ev.Choosing | None = None, *, d
         limits=limits,
         choosing=choosing,
         draft=draft,
+        reject_early=reject,
     )
 
 
@@ -341,21 +395,24 @@ def sessions(  # noqa: PLR0913 - what a case is made of
     *,
     confirmations: int = CONFIRMATIONS,
     agreement: float | None = None,
+    disagreement: float | None = None,
 ) -> Iterator[Outcome]:
     """The outcomes of so many cases of a kind; the same seed makes the same cases. One judge serves them all, so what is learnt
     of its noise stays.
 
     Args:
         agreement: with drafts that agree so far with their renders; None is without drafts.
+        disagreement: with edits stopped for unfinished pictures whose scores are off so far; None is without.
     """
     known = JudgeNoise()
     for number in range(count):
         rng = random.Random(f"{seed} {kind} {number}")
-        world = World(kind, judge, rng, progress=number / count, agreement=agreement or 0.0)
+        world = World(kind, judge, rng, progress=number / count, agreement=agreement or 0.0, disagreement=disagreement or 0.0)
         choosing = None
         if rules != "single scores" and strategy != "single":
             choosing = known.choosing("t", now=0.0, confirmations=confirmations, compares=rules == "pairs")
-        session, end = simulate(world, first_event(strategy, choosing, draft=agreement is not None))
+        flags = {"draft": agreement is not None, "reject": disagreement is not None and strategy != "single"}
+        session, end = simulate(world, first_event(strategy, choosing, **flags))
         for candidate in session.candidates:
             known.repeated("t", candidate.critiques, now=0.0)
         yield _outcome(session, world, end)
@@ -395,6 +452,12 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         metavar="AGREEMENT",
         help="with drafts: correlation of their scatter with renders (0 to 1)",
     )
+    parser.add_argument(
+        "--reject",
+        type=float,
+        metavar="OFF",
+        help="with edits stopped early: deviation of an unfinished picture's scores (of 10)",
+    )
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every row here")
     parser.add_argument("--picture", type=Path, metavar="FILE", help="draw the strategies under one judge here, as SVG")
@@ -412,7 +475,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     for strategy, judge, rules in itertools.product(options.strategy, judges, options.rules):
         both: list[Outcome] = []
         for kind in KINDS:
-            chosen = {"confirmations": options.confirmations, "agreement": options.draft}
+            chosen = {"confirmations": options.confirmations, "agreement": options.draft, "disagreement": options.reject}
             outcomes = list(sessions(rules, strategy, judge, kind, options.sessions, options.seed, **chosen))
             rows.append(summarize(rules, strategy, judge, kind, outcomes))
             both += outcomes

@@ -25,6 +25,8 @@ from orchestrator.loop.events import (
     FinishReason,
     Prepared,
     PrepareFailed,
+    PreviewCritiqued,
+    PreviewFailed,
     Refined,
     RefineFailed,
     SessionCreated,
@@ -32,7 +34,7 @@ from orchestrator.loop.events import (
     Verified,
     VerifyFailed,
 )
-from orchestrator.loop.session import Session
+from orchestrator.loop.session import ModelEvent, Session
 from orchestrator.ports.collaborators import CheckResult
 from orchestrator.ports.stores import Recorded
 from orchestrator.upstreams.adaptive_limit import AdaptiveLimit
@@ -45,7 +47,9 @@ _LONG_BUCKETS_S: Final = (0.1, 0.5, 1, 2, 5, 10, 20, 40, 80, 160, 320, 640, 1800
 _STAGES: Final = ("read", "queue", "encode", "denoise", "decode", "edit", "write", "total")
 """Stages that our editor worker reports. Others that an editor may report are ignored: they would be unbounded label values."""
 _OUTCOMES: Final = ("useful", "repeated", "failed", "superseded")
-_FAILED: Final = (EditFailed, CritiqueFailed, ChecklistFailed, VerifyFailed, CompareFailed, RefineFailed, PrepareFailed)
+_FAILED: Final = (
+    *(EditFailed, CritiqueFailed, ChecklistFailed, VerifyFailed, CompareFailed, RefineFailed, PrepareFailed, PreviewFailed),
+)
 _LOGGED: Final = ("turn", "candidate", "attempt", "code", "semantic", "quality", "editor_seconds", "thinker_seconds", "reason")
 _EDITS: Final[Mapping[str, tuple[str, Callable[[AdaptiveLimit], int]]]] = {
     "limit": ("Edits that may be in flight.", lambda limit: limit.limit),
@@ -287,14 +291,16 @@ class Metrics:
                 self._count_edit(event, event.editor or created.editor)
             case EditFailed():
                 self._count_edit(event, created.editor)
-            case Critiqued() | Verified() | Compared():
+            case Critiqued() | Verified() | Compared() | PreviewCritiqued():
                 self._critique.observe(event.thinker_seconds)
                 self._count_thinker(event, event.thinker or _asked(event, created)[1])
             case Prepared():
                 self._count_thinker(event, event.thinker or _asked(event, created)[1])
             case ChecklistMade() | Refined():
                 self._count_thinker(event, _asked(event, created)[1])
-            case (CritiqueFailed() | ChecklistFailed() | VerifyFailed() | CompareFailed()) | (RefineFailed() | PrepareFailed()):
+            case (CritiqueFailed() | ChecklistFailed() | VerifyFailed() | CompareFailed()) | (
+                RefineFailed() | PrepareFailed() | PreviewFailed()
+            ):
                 role, name = _asked(event, created)
                 self._failures.labels(role, event.code).inc()
                 self._thinker.labels(name).inc(event.thinker_seconds)
@@ -365,7 +371,7 @@ class Metrics:
             outcome = "failed"
         self._editor.labels(editor, outcome).inc(event.editor_seconds)
 
-    def _count_thinker(self, event: Critiqued | Verified | Compared | Refined | ChecklistMade | Prepared, thinker: str) -> None:
+    def _count_thinker(self, event: ModelEvent, thinker: str) -> None:
         self._thinker.labels(thinker).inc(event.thinker_seconds)
         # Cached tokens are part of the prompt's.
         counts = {"prompt": event.prompt_tokens, "cached": event.cached_tokens, "completion": event.completion_tokens}

@@ -345,6 +345,17 @@ class AsyncSessions:
         """A reference of the session, counted from 1."""
         return await self._client.perform(calls.reference(session_id, number, format))
 
+    async def preview(
+        self,
+        session_id: str,
+        turn: int,
+        candidate: int = 1,
+        *,
+        format: ImageFormat | None = None,  # noqa: A002 - the API's word
+    ) -> bytes:
+        """The unfinished picture of a candidate, in a session with `reject_early`."""
+        return await self._client.perform(calls.preview(session_id, turn, candidate, format))
+
     async def mask(
         self,
         session_id: str,

@@ -82,12 +82,19 @@ class Box(_Model):
     word: str = ""
 
 
+class Preview(ImageRef):
+    """The unfinished picture of an edit, by which it may be rejected early; `scores` is None where it was not critiqued."""
+
+    scores: Scores | None = None
+
+
 class Candidate(_Model):
     """One edit of the source image in a turn, and its critique.
 
     Attributes:
         outside_mask: what it changed outside the mask; None without one, or where it was not measured.
-        status: ``editing | edited | critiqued | unscored | failed``.
+        status: ``planned | editing | edited | critiqued | unscored | rejected | stopped | failed``.
+        preview: its unfinished picture, in a session with `reject_early`.
         refined_instruction: what the thinker proposes for the next turn; None when it proposes no change.
         refinement_reasoning: what it said about that, where another judge scored the candidate.
         scores: the means of its critiques.
@@ -100,6 +107,7 @@ class Candidate(_Model):
     status: str
     seed: int | None = None
     image: ImageRef | None = None
+    preview: Preview | None = None
     outside_mask: OutsideMask | None = None
     scores: Scores | None = None
     critiques: list[Scores] = []

@@ -331,6 +331,17 @@ class Sessions:
         """A reference of the session, counted from 1."""
         return self._client.perform(calls.reference(session_id, number, format))
 
+    def preview(
+        self,
+        session_id: str,
+        turn: int,
+        candidate: int = 1,
+        *,
+        format: ImageFormat | None = None,  # noqa: A002 - the API's word
+    ) -> bytes:
+        """The unfinished picture of a candidate, in a session with `reject_early`."""
+        return self._client.perform(calls.preview(session_id, turn, candidate, format))
+
     def mask(
         self,
         session_id: str,

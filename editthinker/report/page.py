@@ -140,6 +140,8 @@ def _card(session: Session, turn: Turn, candidate: Candidate, pictures: Pictures
     badge = ' <strong class="badge">★ best</strong>' if best else ""
     data = pictures.candidates.get((turn.turn, candidate.candidate))
     alt = f"Turn {turn.turn}, {label.lower()}: {turn.instruction}"
+    if data is None and (data := pictures.previews.get((turn.turn, candidate.candidate))):
+        label, alt = f"{label}, rejected", f"{alt} (unfinished)"
     if data is not None:
         picture = f'<img src="{_data_url(data)}" alt="{escape(alt)}" loading="lazy">'
         if boxes := "".join(_box(number, place) for number, place in enumerate(candidate.places, 1)):
@@ -177,6 +179,9 @@ def _box(number: int, place: Box) -> str:
 
 
 def _marks(candidate: Candidate) -> str:
+    if candidate.scores is None and candidate.preview is not None and candidate.preview.scores is not None:
+        seen = f"overall {candidate.preview.scores.overall:.1f} for its unfinished picture"
+        return f'<p class="facts">{escape(candidate.status)}: {seen}</p>'
     if candidate.scores is None:
         return f'<p class="facts">{escape(candidate.status)}, no scores</p>'
     scores = candidate.scores

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from editthinker.client import EditThinker, Session
 
 
 @dataclass(frozen=True, slots=True)
 class Pictures:
-    """Encoded pictures: the source, each candidate's by (turn, candidate), the references in their order, and the mask."""
+    """Encoded pictures: the source, each candidate's by (turn, candidate), the references in their order, and the mask.
+
+    `previews` are the unfinished pictures of candidates that were rejected early.
+    """
 
     source: bytes
     candidates: Mapping[tuple[int, int], bytes]
     references: Sequence[bytes] = ()
     mask: bytes | None = None
+    previews: Mapping[tuple[int, int], bytes] = field(default_factory=dict)
 
 
 def collect(client: EditThinker, session: Session) -> Pictures:
@@ -26,6 +30,12 @@ def collect(client: EditThinker, session: Session) -> Pictures:
         for candidate in turn.candidates
         if candidate.image is not None
     }
+    previews = {
+        (turn.turn, candidate.candidate): client.sessions.preview(session.id, turn.turn, candidate.candidate, format="webp")
+        for turn in session.turns
+        for candidate in turn.candidates
+        if candidate.image is None and candidate.preview is not None
+    }
     references = [client.sessions.reference(session.id, place, format="webp") for place in range(1, len(session.references) + 1)]
     mask = client.sessions.mask(session.id, format="webp") if session.mask is not None else None
-    return Pictures(client.sessions.source(session.id, format="webp"), candidates, references, mask)
+    return Pictures(client.sessions.source(session.id, format="webp"), candidates, references, mask, previews)

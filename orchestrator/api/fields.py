@@ -44,7 +44,7 @@ OUTPUT_FIELDS: Final = frozenset({"output_format", "output_compression", "respon
 NEW_FIELDS: Final = frozenset(
     {
         *("fit", "metadata", "webhook", "webhook_secret", "input_fidelity", "moderation", "complexity", "safety_identifier"),
-        *("lora", "lora_scale", "prepare", "draft", "judge"),
+        *("lora", "lora_scale", "prepare", "draft", "reject_early", "judge"),
     }
 )
 """Fields that version 0.1 did not have."""
@@ -56,6 +56,7 @@ _UNKNOWN_RETRY_S: Final = 5.0
 _VERSION_WITH_REFERENCES: Final = 2
 _VERSION_WITH_CHOOSING: Final = 3
 _VERSION_WITH_JUDGE_OR_DRAFTS: Final = 4
+"""Or early rejection."""
 _DRAFT_AND_RENDER: Final = 2
 """Edits of the shortest session with drafts."""
 _EDITOR_FIELDS: Final = (
@@ -99,6 +100,11 @@ class LoopFields(BaseModel):
     budget_editor_s: float | None = Field(None, ge=1, description="Editor seconds after which no edit is started.")
     draft: bool = Field(
         False, description="Turns make drafts, with editors that can; the best one is edited in full before the session ends."
+    )
+    reject_early: bool = Field(
+        False,
+        description="The judge scores an unfinished picture of each edit, of editors that send them; an edit that cannot become "
+        "the best is stopped.",
     )
     seed: int | None = Field(None, ge=0, le=MAX_SEED, description="Seed of the first candidate; random if absent.")
     negative_prompt: NegativePrompt | None = Field(None, description="Passed on to editors that support it.")
@@ -219,9 +225,10 @@ def first_event(
     preparer = _preparer(fields, catalogue.editors[editor], editor)
     preparer = thinker if preparer == SESSIONS_THINKER else preparer
     draft = _draft(fields, catalogue.editors[editor], editor)
+    reject_early = _reject_early(fields, catalogue.editors[editor], editor)
     return SessionCreated(
         at=now,
-        version=_version(sources, choosing, preparer=preparer, judge=judge, draft=draft),
+        version=_version(sources, choosing, preparer=preparer, judge=judge, flags=draft or reject_early),
         source=sources.source,
         references=sources.references,
         mask=sources.mask,
@@ -245,12 +252,13 @@ def first_event(
         choosing=choosing,
         preparer=preparer,
         draft=draft,
+        reject_early=reject_early,
     )
 
 
-def _version(sources: Sources, choosing: Choosing | None, *, preparer: str | None, judge: str | None, draft: bool) -> int:
+def _version(sources: Sources, choosing: Choosing | None, *, preparer: str | None, judge: str | None, flags: bool) -> int:
     """Of the log: the earliest whose servers would not continue it wrongly."""
-    if judge is not None or draft:
+    if judge is not None or flags:
         return _VERSION_WITH_JUDGE_OR_DRAFTS
     return _VERSION_WITH_CHOOSING if choosing or preparer else _VERSION_WITH_REFERENCES if sources.references else 1
 
@@ -496,6 +504,24 @@ def _draft(fields: ImagesEditFields | SessionFields, takes: EditorCapabilities, 
     if fields.budget_edits is not None and fields.budget_edits < _DRAFT_AND_RENDER:
         message = "draft: a draft and the edit in full are two edits; raise budget_edits, or leave draft out"
         raise ApiError("invalid_value", message, param="draft")
+    return True
+
+
+def _reject_early(fields: ImagesEditFields | SessionFields, takes: EditorCapabilities, editor: str) -> bool:
+    """Whether hopeless edits are stopped, or a refusal where none could be."""
+    if not fields.reject_early:
+        return False
+    if takes.previews is None:
+        message = (
+            f"reject_early: it is not known yet whether the editor {editor!r} sends unfinished pictures; try again in a moment"
+        )
+        raise ApiError("not_ready", message, param="reject_early", retry_after=_UNKNOWN_RETRY_S)
+    if not takes.previews:
+        message = f"reject_early: the editor {editor!r} sends no unfinished pictures; leave it out, or choose one that does"
+        raise ApiError("unsupported_parameter", message, param="reject_early")
+    if fields.strategy == "single":
+        message = "reject_early: the strategy single makes one edit; leave it out, or choose think"
+        raise ApiError("unsupported_parameter", message, param="reject_early")
     return True
 
 

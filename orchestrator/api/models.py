@@ -42,6 +42,11 @@ class Model(BaseModel):
     draft: bool | None = Field(
         None, exclude_if=lambda draft: draft is None, description="Whether it makes drafts; absent of thinkers and while unknown."
     )
+    previews: bool | None = Field(
+        None,
+        exclude_if=lambda previews: previews is None,
+        description="Whether it sends unfinished pictures, which reject_early needs; absent likewise.",
+    )
     loras: list[str] | None = Field(
         None,
         exclude_if=lambda names: names is None,
@@ -89,6 +94,7 @@ async def list_models(ctx: ReadAccess) -> Models:
             images=takes.images,
             mask=takes.mask,
             draft=takes.draft,
+            previews=takes.previews,
             loras=None if takes.loras is None or "lora" not in takes.parameters else sorted(takes.loras),
             preparer=takes.preparer,
             prepare=takes.prepare if takes.preparer else None,
@@ -104,6 +110,7 @@ async def list_models(ctx: ReadAccess) -> Models:
             owned_by=role,
             ready=ready,
             draft=None,
+            previews=None,
             loras=None,
             preparer=None,
             prepare=None,

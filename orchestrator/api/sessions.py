@@ -318,6 +318,24 @@ async def get_answer_image(
     return await _serve(ctx, session_id, session, _images_of(session, ref)[1], wanted, final=True)
 
 
+@router.get(
+    "/{session_id}/turns/{turn}/candidates/{candidate}/preview", response_class=Response, responses=documented(416, ok=_IMAGE)
+)
+async def get_preview_image(
+    session_id: SessionId,
+    turn: Annotated[int, Path(ge=1, le=10_000)],
+    candidate: Annotated[int, Path(ge=1, le=10_000)],
+    ctx: ImageAccess,
+    wanted: Wanted,
+) -> Response:
+    """The unfinished picture by which an edit of a session with reject_early was judged while it ran."""
+    session = await _session_of_image(ctx, session_id)
+    known = session.candidate(CandidateRef(turn=turn, candidate=candidate))
+    if known is None or known.preview is None:
+        raise ApiError("image_not_found", "this candidate has no unfinished picture; ask for image", param="candidate")
+    return await _serve(ctx, session_id, session, known.preview, wanted, final=True)
+
+
 @router.post("/{session_id}/cancel", responses=documented(example=SESSION))
 async def cancel_session(session_id: SessionId, ctx: EditAccess) -> SessionView:
     """Cancel a session. Acknowledged at once; repeated, or for a finished session, it changes nothing."""

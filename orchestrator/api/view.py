@@ -28,7 +28,7 @@ from orchestrator.loop.events import (
 from orchestrator.loop.session import Candidate, Scores, Session, Status
 from orchestrator.ports.stores import QueuePosition
 
-CandidateStatus = Literal["planned", "editing", "edited", "critiqued", "unscored", "failed", "stopped"]
+CandidateStatus = Literal["planned", "editing", "edited", "critiqued", "unscored", "failed", "rejected", "stopped"]
 
 
 class ScoresView(BaseModel):
@@ -54,6 +54,12 @@ class OutsideMaskView(OutsideMask):
     difference: float = Field(description="Mean difference there, in levels of 255.")
 
 
+class PreviewView(ImageView):
+    """The unfinished picture of an edit, by which it may be rejected early."""
+
+    scores: ScoresView | None = Field(description="null until it is critiqued, or where that failed.")
+
+
 class CandidateView(BaseModel):
     """One candidate: its edit and its critique."""
 
@@ -65,6 +71,11 @@ class CandidateView(BaseModel):
         default=None,
         exclude_if=lambda image: image is None,
         description="Of a result: the picture at the size of the answer, where the editor's own is smaller.",
+    )
+    preview: PreviewView | None = Field(
+        default=None,
+        exclude_if=lambda preview: preview is None,
+        description="With reject_early: the unfinished picture that was critiqued while the edit ran.",
     )
     outside_mask: OutsideMaskView | None = Field(description="Where the session has a mask and this was measured.")
     alpha: Alpha | None = Field(default=None, exclude_if=lambda alpha: alpha is None)
@@ -177,6 +188,9 @@ class SessionView(BaseModel):
     draft: bool = Field(
         default=False, exclude_if=lambda draft: not draft, description="Whether turns make drafts; the best is edited in full."
     )
+    reject_early: bool = Field(
+        default=False, exclude_if=lambda reject: not reject, description="Whether hopeless edits are stopped before their end."
+    )
     review: Review
     created_at: float
     finished_at: float | None
@@ -263,6 +277,7 @@ def show(
         judge=created.judge or created.thinker,
         strategy=created.strategy,
         draft=created.draft,
+        reject_early=created.reject_early,
         review=created.review,
         created_at=created.at,
         finished_at=finished.at if finished else None,
@@ -385,6 +400,7 @@ def _candidate(path: str, candidate: Candidate) -> CandidateView:
         seed=candidate.seed,
         image=_image(image, f"{url}/image") if image else None,
         answer=_image(candidate.scaled, f"{url}/answer") if candidate.scaled else None,
+        preview=_preview(candidate, f"{url}/preview"),
         outside_mask=OutsideMaskView(**outside.model_dump()) if outside else None,
         alpha=candidate.alpha,
         scores=scores_of(candidate),
@@ -401,6 +417,11 @@ def _candidate(path: str, candidate: Candidate) -> CandidateView:
     )
 
 
+def _preview(candidate: Candidate, url: str) -> PreviewView | None:
+    image, seen = candidate.preview, candidate.preview_scores
+    return None if image is None else PreviewView(**image.model_dump(), url=url, scores=_scores(seen) if seen else None)
+
+
 def _image(image: ImageRef, url: str) -> ImageView:
     return ImageView(**image.model_dump(), url=url)
 
@@ -412,6 +433,8 @@ def _status(candidate: Candidate) -> CandidateStatus:
         return "unscored" if candidate.critique_error else "edited"
     if candidate.editing:
         return "editing"
+    if candidate.rejected:
+        return "rejected"
     if candidate.edit_error and candidate.edit_error.code == SUPERSEDED:
         return "stopped"
     return "failed" if candidate.edit_error else "planned"

@@ -35,6 +35,7 @@ from orchestrator.loop.actions import (
     Finish,
     Job,
     PrepareJob,
+    RejectEdit,
     Rest,
     StartTurn,
     Wait,
@@ -53,6 +54,7 @@ log = logging.getLogger(__name__)
 _JobKey = tuple[str, int, int]
 """Kind, turn and candidate of a job."""
 _MAX_SLEEP_S: Final = 3600.0
+_REJECTED: Final = "stopped: its unfinished picture was too far below the best so far"
 _INITIAL_BACKOFF_S: Final = 0.1
 _MAX_BACKOFF_S: Final = 2.0
 """Between failed appends."""
@@ -123,6 +125,9 @@ class Driver:
         self._resumed: Final = frozenset((event.turn, event.candidate, event.attempt) for event in started)
         """Edits that earlier drivers started."""
         self._running: dict[_JobKey, _Running] = {}
+        self._reported: list[ev.Event] = []
+        """What running jobs have reported, and is no draft yet."""
+        self._reports = asyncio.Event()
         self._spans = SessionSpans(claim.session_id, (recorded.event for recorded in entries))
         self._signal = asyncio.Event()
         self._missed = False
@@ -291,6 +296,7 @@ class Driver:
             await self._stop(list(self._running))
             # An outcome may refer to lost events: a critique of an image that no event names any more.
             self._drafts.clear()
+            self._reported.clear()
         self._seq, self._recorded = last, fold((entry.event for entry in entries), self._bounds)
         return [entry for entry in entries if entry.seq > before]
 
@@ -320,7 +326,15 @@ class Driver:
             if key not in self._running:
                 usage = EditorUsage()
                 resumed = isinstance(job, EditJob) and (job.turn, job.candidate, job.attempt) in self._resumed
-                perform = partial(self._performer.perform, self._claim.session_id, self._session, job, usage, resumed=resumed)
+                perform = partial(
+                    self._performer.perform,
+                    self._claim.session_id,
+                    self._session,
+                    job,
+                    usage,
+                    resumed=resumed,
+                    report=self._report,
+                )
                 self._running[key] = _Running(asyncio.create_task(self._spans.job(job, perform)), usage)
         await self._wait_for_change()
 
@@ -346,18 +360,27 @@ class Driver:
         await self._sessions.suspend(self._claim, self._seq, None)
         return True
 
+    def _report(self, event: ev.Event) -> None:
+        self._reported.append(event)
+        self._reports.set()
+
     async def _wait_for_change(self) -> None:
         signal = asyncio.create_task(self._signal.wait())
+        reports = asyncio.create_task(self._reports.wait())
         left = self._session.created.limits.deadline_at - self._clock.now()
         timeout = min(max(left, 0.0), _MAX_SLEEP_S)
         try:
             tasks = {running.task for running in self._running.values()}
-            await asyncio.wait({signal, *tasks}, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({signal, reports, *tasks}, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
         finally:
             signal.cancel()
+            reports.cancel()
         if self._signal.is_set():
             self._signal.clear()
             await self._resync()
+        self._reports.clear()
+        while self._reported:
+            self._draft(self._reported.pop(0), is_outcome=True)
         for key in [key for key, running in self._running.items() if running.task.done()]:
             self._draft(self._running.pop(key).task.result(), is_outcome=True)
 
@@ -365,7 +388,7 @@ class Driver:
         """Stop jobs that the action does not list; True if an edit was stopped, which is recorded as its outcome."""
         wanted = {_job_key(job) for job in action.jobs} if isinstance(action, Work) else set()
         unwanted = [key for key in self._running if key not in wanted]
-        if isinstance(action, Rest) or not unwanted:
+        if isinstance(action, Rest | RejectEdit) or not unwanted:
             return False
         edits = [(key, self._running[key].usage) for key in unwanted if key[0] == "edit"]
         await self._stop(unwanted)
@@ -394,7 +417,7 @@ class Driver:
         return False
 
 
-def _decision(action: StartTurn | AskReview | Finish, session: Session, now: float) -> ev.Event:
+def _decision(action: StartTurn | RejectEdit | AskReview | Finish, session: Session, now: float) -> ev.Event:
     match action:
         case StartTurn():
             return ev.TurnStarted(
@@ -407,6 +430,8 @@ def _decision(action: StartTurn | AskReview | Finish, session: Session, now: flo
                 draft=action.draft,
                 renders=action.renders,
             )
+        case RejectEdit():
+            return ev.EditRejected(at=now, turn=action.turn, candidate=action.candidate)
         case AskReview():
             return ev.ReviewRequested(at=now, turn=action.turn, best=action.best, reason=action.reason)
         case Finish():
@@ -442,7 +467,7 @@ def _superseded(session: Session, turn: int, candidate: int, now: float, seconds
         candidate=candidate,
         attempt=known.attempts if known else 1,
         code=ev.SUPERSEDED,
-        message="stopped: its result was no longer needed",
+        message=_REJECTED if known and known.rejected else "stopped: its result was no longer needed",
         retryable=False,
         editor_seconds=seconds,
     )

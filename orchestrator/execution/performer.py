@@ -9,7 +9,7 @@ import dataclasses
 import itertools
 import logging
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Final, TypeVar
@@ -17,9 +17,20 @@ from typing import Any, Final, TypeVar
 import stamina
 
 from orchestrator.loop import events as ev
-from orchestrator.loop.actions import ChecklistJob, CompareJob, CritiqueJob, EditJob, Job, PrepareJob, RefineJob, VerifyJob
+from orchestrator.loop.actions import (
+    ChecklistJob,
+    CompareJob,
+    CritiqueJob,
+    EditJob,
+    Job,
+    PrepareJob,
+    PreviewJob,
+    RefineJob,
+    VerifyJob,
+)
 from orchestrator.loop.choosing import improves
 from orchestrator.loop.preparing import prepare_until
+from orchestrator.loop.rejecting import wants_preview
 from orchestrator.loop.session import Session
 from orchestrator.loop.spending import latest_start
 from orchestrator.ports.collaborators import (
@@ -32,7 +43,6 @@ from orchestrator.ports.collaborators import (
     Editor,
     EditOrder,
     EditorUsage,
-    EditReply,
     Judge,
     PrepareOrder,
     Preparer,
@@ -90,7 +100,14 @@ class Performer:
     judges: Mapping[str, Judge | Comparer] = field(default_factory=dict)
 
     async def perform(
-        self, session_id: str, session: Session, job: Job, usage: EditorUsage, *, resumed: bool = False
+        self,
+        session_id: str,
+        session: Session,
+        job: Job,
+        usage: EditorUsage,
+        *,
+        resumed: bool = False,
+        report: Callable[[ev.Event], None] = lambda _: None,
     ) -> ev.Event:
         """Carry the job out and return its outcome event.
 
@@ -100,9 +117,11 @@ class Performer:
             job: what to do.
             usage: gets the editor time of an edit while it runs, so that it is known if the edit is cancelled.
             resumed: whether an earlier driver started it.
+            report: is handed what happens before the outcome.
         """
         if isinstance(job, EditJob):
-            return await self._edit(session_id, session, job, usage, resumed=resumed)
+            previewed = partial(self._previewed, session_id, job, report) if wants_preview(session, job.turn) else None
+            return await self._edit(session_id, session, job, usage, previewed, resumed=resumed)
         if isinstance(job, PrepareJob):
             return await self._prepare(session_id, session, job)
         if isinstance(job, ChecklistJob):
@@ -111,6 +130,8 @@ class Performer:
             return await self._compare(session_id, session, job)
         if isinstance(job, RefineJob):
             return await self._refine(session_id, session, job)
+        if isinstance(job, PreviewJob):
+            return await self._critique_preview(session_id, session, job)
         return await self._critique(session_id, session, job)
 
     async def _prepare(self, session_id: str, session: Session, job: PrepareJob) -> ev.Prepared | ev.PrepareFailed:
@@ -146,11 +167,29 @@ class Performer:
             raise PortError("thinker_misconfigured", f"the thinker {name!r} does not rewrite instructions")
         return found
 
+    async def _previewed(self, session_id: str, job: EditJob, report: Callable[[ev.Event], None], image: CheckedImage) -> None:
+        """Store and report an unfinished picture; an edit goes on without one that cannot be stored."""
+        try:
+            await self._store(session_id, image)
+        except PortError as exc:
+            log.warning("an unfinished picture of session %s was not stored: %s", session_id, exc.message)
+            return
+        report(ev.Previewed(at=self.clock.now(), turn=job.turn, candidate=job.candidate, image=image_ref(image)))
+
     async def _edit(
-        self, session_id: str, session: Session, job: EditJob, usage: EditorUsage, *, resumed: bool
+        self,
+        session_id: str,
+        session: Session,
+        job: EditJob,
+        usage: EditorUsage,
+        previewed: Callable[[CheckedImage], Awaitable[None]] | None,
+        *,
+        resumed: bool,
     ) -> ev.Edited | ev.EditFailed:
         try:
-            reply = await self._request_edit(session_id, session, job, usage, resumed=resumed)
+            order = self._edit_order(session_id, session, job, resumed=resumed)
+            order = dataclasses.replace(order, on_preview=previewed)
+            reply = await _named(self.editors, session.created.editor, "editor").edit(order, usage)
             await self._store(session_id, reply.image)
         except PortError as exc:
             return ev.EditFailed(
@@ -178,14 +217,12 @@ class Performer:
             alpha=reply.alpha,
         )
 
-    async def _request_edit(
-        self, session_id: str, session: Session, job: EditJob, usage: EditorUsage, *, resumed: bool
-    ) -> EditReply:
+    def _edit_order(self, session_id: str, session: Session, job: EditJob, *, resumed: bool) -> EditOrder:
         created, now = session.created, self.clock.now()
         former = improves(session, ev.CandidateRef(turn=job.turn, candidate=job.candidate))
         # A resumed edit may be finished already at the editor.
         start_s = math.inf if resumed else latest_start(session, self.edit_s(created.editor), draft=job.draft) - now
-        order = EditOrder(
+        return EditOrder(
             source=self._stored(session_id, created.source),
             mask=self._mask(session_id, created),
             instruction=job.instruction,
@@ -203,7 +240,6 @@ class Performer:
             boxes=former.places if former else (),
             draft=job.draft,
         )
-        return await _named(self.editors, created.editor, "editor").edit(order, usage)
 
     async def _critique(self, session_id: str, session: Session, job: CritiqueJob | VerifyJob) -> ev.Event:
         began = self.clock.now()
@@ -241,7 +277,7 @@ class Performer:
         self,
         session_id: str,
         session: Session,
-        shown: CritiqueJob | VerifyJob | None,
+        shown: CritiqueJob | VerifyJob | PreviewJob | None,
         number: int,
         moved: ev.OutsideMask | None = None,
     ) -> CritiqueReply:
@@ -253,11 +289,31 @@ class Performer:
             raise PortError("thinker_unreachable", f"the judge {name!r} does not score pictures on this replica", retryable=False)
         return await judge.critique(self._order(session_id, session, shown, number, moved=moved))
 
+    async def _critique_preview(
+        self, session_id: str, session: Session, job: PreviewJob
+    ) -> ev.PreviewCritiqued | ev.PreviewFailed:
+        began = self.clock.now()
+        try:
+            reply = await self._request_critique(session_id, session, job, 1)
+        except PortError as exc:
+            return ev.PreviewFailed(turn=job.turn, candidate=job.candidate, **self._failure(job, exc, began))
+        now = self.clock.now()
+        return ev.PreviewCritiqued(
+            at=now,
+            turn=job.turn,
+            candidate=job.candidate,
+            semantic=reply.semantic,
+            quality=reply.quality,
+            thinker=reply.thinker,
+            thinker_seconds=max(0.0, now - began),
+            **_tokens(reply.usage),
+        )
+
     def _order(
         self,
         session_id: str,
         session: Session,
-        shown: CritiqueJob | VerifyJob | RefineJob | None,
+        shown: CritiqueJob | VerifyJob | RefineJob | PreviewJob | None,
         number: int = 1,
         judgement: Judgement | None = None,
         moved: ev.OutsideMask | None = None,

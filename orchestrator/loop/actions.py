@@ -50,6 +50,17 @@ class EditJob:
 
 
 @dataclass(frozen=True, slots=True)
+class PreviewJob:
+    """Let the judge score the unfinished picture of an edit that is running."""
+
+    turn: int
+    candidate: int
+    attempt: int
+    instruction: str
+    image: ImageRef
+
+
+@dataclass(frozen=True, slots=True)
 class CritiqueJob:
     """Critique one candidate, which was made with `instruction`."""
 
@@ -106,7 +117,7 @@ class ChecklistJob:
     attempt: int
 
 
-Job = EditJob | CritiqueJob | ChecklistJob | VerifyJob | CompareJob | RefineJob | PrepareJob
+Job = EditJob | CritiqueJob | ChecklistJob | VerifyJob | CompareJob | RefineJob | PrepareJob | PreviewJob
 _KINDS: Final[dict[type[Job], str]] = {
     EditJob: "edit",
     CritiqueJob: "critique",
@@ -115,6 +126,7 @@ _KINDS: Final[dict[type[Job], str]] = {
     CompareJob: "compare",
     RefineJob: "refine",
     PrepareJob: "prepare",
+    PreviewJob: "preview",
 }
 
 
@@ -128,6 +140,14 @@ class Work:
     """The jobs that should be running now: start those that are not, and cancel others."""
 
     jobs: tuple[Job, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RejectEdit:
+    """Record that a running edit is stopped, since it cannot become the best."""
+
+    turn: int
+    candidate: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,4 +180,4 @@ class Rest:
     """The session is finished."""
 
 
-Action = StartTurn | Work | AskReview | Wait | Finish | Rest
+Action = StartTurn | Work | RejectEdit | AskReview | Wait | Finish | Rest

@@ -203,6 +203,8 @@ class SessionCreated(_Event):
     """The configured preparer, or the thinker, that rewrites the instruction before the first edit; left out where none does."""
     draft: bool = Field(default=False, exclude_if=lambda draft: not draft)
     """Whether turns make drafts, and the winner is rendered: edited in full at the end."""
+    reject_early: bool = Field(default=False, exclude_if=lambda reject: not reject)
+    """Whether the judge scores an unfinished picture of each edit, and edits that cannot become the best are stopped."""
     tenant: str = "default"
 
     @property
@@ -307,6 +309,51 @@ class EditFailed(_Event):
     message: str
     retryable: bool
     editor_seconds: float = 0.0
+
+
+class Previewed(_Event):
+    """A running edit has an unfinished picture, which was stored before this event was recorded."""
+
+    type: Literal["previewed"] = "previewed"
+    turn: int
+    candidate: int
+    image: ImageRef
+
+
+class PreviewCritiqued(_Event):
+    """The judge scored the unfinished picture of an edit."""
+
+    type: Literal["preview_critiqued"] = "preview_critiqued"
+    turn: int
+    candidate: int
+    semantic: float
+    quality: float
+    thinker: str | None = None
+    thinker_seconds: float = 0.0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cached_tokens: int = 0
+
+
+class PreviewFailed(_Event):
+    """The critique of an unfinished picture failed; it is not tried again, and the edit goes on."""
+
+    type: Literal["preview_failed"] = "preview_failed"
+    turn: int
+    candidate: int
+    attempt: int
+    code: str
+    message: str
+    retryable: bool
+    thinker_seconds: float = 0.0
+
+
+class EditRejected(_Event):
+    """An edit whose unfinished picture promises less than the best so far is stopped; `edit_failed` follows with its seconds."""
+
+    type: Literal["edit_rejected"] = "edit_rejected"
+    turn: int
+    candidate: int
 
 
 class ChecklistMade(_Event):
@@ -535,6 +582,10 @@ Event = Annotated[
     | EditStarted
     | Edited
     | EditFailed
+    | Previewed
+    | PreviewCritiqued
+    | PreviewFailed
+    | EditRejected
     | Critiqued
     | CritiqueFailed
     | Verified

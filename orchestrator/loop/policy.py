@@ -8,13 +8,15 @@
     until a candidate satisfies for certain, or turns, patience, time or budget run out
     and answer with the best candidate of all turns, the first included
 
-With `draft`, turns make drafts, and before the answer the best of them is edited in full and critiqued.
+With `draft`, turns make drafts, and before the answer the best of them is edited in full and critiqued. With `reject_early`, the
+judge scores the unfinished picture of an edit, and one that cannot become the best is stopped.
 
 The driver carries the action out, records its outcome as events, and calls `decide` again. After a crash, `decide` runs again:
 work without a recorded event is retried.
 
 `stopping` says when it ends, `choosing` which candidate is the answer and which one is refined, `preparing` what comes before the
-first edit, `drafting` which draft is edited in full, `spending` what may still be spent; `actions` are what can be decided.
+first edit, `drafting` which draft is edited in full, `rejecting` which edit is stopped, `spending` what may still be spent;
+`actions` are what can be decided.
 """
 
 from __future__ import annotations
@@ -31,6 +33,7 @@ from orchestrator.loop.actions import (
     Finish,
     Job,
     RefineJob,
+    RejectEdit,
     Rest,
     StartTurn,
     VerifyJob,
@@ -41,6 +44,7 @@ from orchestrator.loop.choosing import best, doubt_of_all, doubts, next_instruct
 from orchestrator.loop.drafting import can_render, makes_drafts, to_render
 from orchestrator.loop.events import SEEDS, SUPERSEDED, TOO_LATE, CandidateRef, Failure, FinishReason
 from orchestrator.loop.preparing import is_refused, preparation
+from orchestrator.loop.rejecting import hopeless, preview_to_score
 from orchestrator.loop.session import Candidate, Session, Turn
 from orchestrator.loop.spending import affordable, budget_is_spent, images_are_full, latest_start, turns_are_used_up
 from orchestrator.loop.stopping import confirmations, exhausted, nothing_can_be_made, satisfied
@@ -70,6 +74,8 @@ def _continue(session: Session, turn: Turn, *, late: bool, late_for_drafts: bool
     """The next action in a turn, or after it. No edit is started late, and no draft that leaves no time for an edit in full."""
     if satisfied(session):
         action, left_over = _end(session, "satisfied"), False
+    elif rejected := next((each for each in turn.candidates if hopeless(session, each)), None):
+        return RejectEdit(turn.number, rejected.number)
     else:
         jobs = tuple(_open_jobs(session, turn))
         if possible := tuple(job for job in jobs if not _is_late(job, late=late, late_for_drafts=late_for_drafts)):
@@ -223,6 +229,8 @@ def _open_jobs(session: Session, turn: Turn) -> Iterator[Job]:
     for candidate in turn.candidates:
         if candidate.editing:
             yield _edit_job(turn, candidate, candidate.attempts, candidate.allowance_s)
+            if job := preview_to_score(candidate, turn.instruction):
+                yield job
         elif candidate.number in to_start:
             yield _edit_job(turn, candidate, candidate.attempts + 1, allowance)
         elif candidate.image and _wants_critique(session, candidate) and not checklist_first:

@@ -28,6 +28,7 @@ from orchestrator.loop.events import (
     CritiqueFailed,
     Edited,
     EditFailed,
+    EditRejected,
     EditStarted,
     Event,
     Failure,
@@ -38,6 +39,9 @@ from orchestrator.loop.events import (
     Place,
     Prepared,
     PrepareFailed,
+    PreviewCritiqued,
+    Previewed,
+    PreviewFailed,
     Refined,
     RefineFailed,
     ReviewRequested,
@@ -101,6 +105,9 @@ class Candidate:
         image: as the editor made it.
         scaled: the same at the size of the answer, where it is a result and the editor made it smaller.
         draft: whether it is made at a lower area and with fewer steps.
+        preview: the unfinished picture by which it may be rejected, and its scores; both None where there was none.
+        preview_failed: whether that could not be scored.
+        rejected: whether it was stopped for them.
     """
 
     turn: int
@@ -140,12 +147,21 @@ class Candidate:
     refine_attempts: int = 0
     """Failed ones."""
     refine_may_be_retried: bool = True
+    preview: ImageRef | None = None
+    preview_scores: Scores | None = None
+    preview_failed: bool = False
+    rejected: bool = False
     thinker_seconds: float = 0.0
 
     @property
     def ref(self) -> CandidateRef:
         """Its turn and number."""
         return CandidateRef(turn=self.turn, candidate=self.number)
+
+    @property
+    def pictures(self) -> tuple[ImageRef | None, ...]:
+        """All that is stored of it."""
+        return self.image, self.scaled, self.preview
 
     @property
     def answer(self) -> ImageRef | None:
@@ -244,7 +260,7 @@ class Session:
     @property
     def image_bytes(self) -> int:
         """Bytes of its images: those of its caller, and the candidates."""
-        images = [*self.created.inputs, *(image for each in self.candidates for image in (each.image, each.scaled))]
+        images = [*self.created.inputs, *(image for each in self.candidates for image in each.pictures)]
         return sum(image.bytes for image in images if image)
 
     @property
@@ -330,7 +346,7 @@ def _size(event: Event) -> int:
         case Refined():
             texts = [event.instruction, event.reasoning]
         case (EditFailed() | CritiqueFailed() | ChecklistFailed() | VerifyFailed() | CompareFailed()) | (
-            RefineFailed() | PrepareFailed()
+            RefineFailed() | PrepareFailed() | PreviewFailed()
         ):
             texts = [event.message]
     return _EVENT_BYTES + images * _IMAGE_BYTES + places * _PLACE_BYTES + sum(len(text.encode()) for text in texts if text)
@@ -341,7 +357,8 @@ def _apply(session: Session, event: Event) -> Session:
         case TurnStarted():
             return _turn_started(session, event)
         case (EditStarted() | Edited() | EditFailed() | Critiqued() | CritiqueFailed()) | (
-            Verified() | VerifyFailed() | Refined() | RefineFailed()
+            (Verified() | VerifyFailed() | Refined() | RefineFailed())
+            | (Previewed() | PreviewCritiqued() | PreviewFailed() | EditRejected())
         ):
             return _candidate_event(session, event)
         case Prepared() | PrepareFailed() | ChecklistMade() | ChecklistFailed():
@@ -426,9 +443,9 @@ def _with_scaled(session: Session, event: Finished) -> Session:
     return replace(session, turns=tuple(turns))
 
 
-_CandidateEvent = (
-    EditStarted | Edited | EditFailed | Critiqued | CritiqueFailed | Verified | VerifyFailed | Refined | RefineFailed
-)
+_PreviewEvent = Previewed | PreviewCritiqued | PreviewFailed | EditRejected
+_EditEvent = EditStarted | Edited | EditFailed | Critiqued | CritiqueFailed | Verified | VerifyFailed | Refined | RefineFailed
+_CandidateEvent = _EditEvent | _PreviewEvent
 
 
 def _candidate_event(session: Session, event: _CandidateEvent) -> Session:
@@ -437,13 +454,13 @@ def _candidate_event(session: Session, event: _CandidateEvent) -> Session:
     if before is None:
         raise CorruptLogError(f"{event.type} for turn {ref.turn}, candidate {ref.candidate}, which was never started")
     turn = session.turns[ref.turn - 1]
-    after = _advance(before, event)
+    after = _previewed(before, event) if isinstance(event, _PreviewEvent) else _advance(before, event)
     candidates = (*turn.candidates[: ref.candidate - 1], after, *turn.candidates[ref.candidate :])
     turns = (*session.turns[: ref.turn - 1], replace(turn, candidates=candidates), *session.turns[ref.turn :])
     return replace(session, turns=turns, totals=_count(session.totals, event))
 
 
-def _advance(candidate: Candidate, event: _CandidateEvent) -> Candidate:
+def _advance(candidate: Candidate, event: _EditEvent) -> Candidate:
     match event:
         case EditStarted():
             return replace(candidate, attempts=event.attempt, editing=True, seed=event.seed, allowance_s=event.allowance_s)
@@ -481,6 +498,19 @@ def _advance(candidate: Candidate, event: _CandidateEvent) -> Candidate:
                 critique_may_be_retried=event.retryable,
                 thinker_seconds=candidate.thinker_seconds + event.thinker_seconds,
             )
+
+
+def _previewed(candidate: Candidate, event: _PreviewEvent) -> Candidate:
+    match event:
+        case Previewed():
+            return replace(candidate, preview=event.image)
+        case PreviewCritiqued():
+            scores = Scores(event.semantic, event.quality)
+            return replace(candidate, preview_scores=scores, thinker_seconds=candidate.thinker_seconds + event.thinker_seconds)
+        case PreviewFailed():
+            return replace(candidate, preview_failed=True, thinker_seconds=candidate.thinker_seconds + event.thinker_seconds)
+        case EditRejected():
+            return replace(candidate, rejected=True, editing=False, edit_may_be_retried=False)
 
 
 def _critiqued(candidate: Candidate, event: Critiqued | Verified) -> Candidate:
@@ -521,14 +551,20 @@ def _count(totals: Totals, event: _CandidateEvent) -> Totals:
             return totals.model_copy(update={"edits": totals.edits + 1})
         case Edited() | EditFailed():
             return totals.model_copy(update={"editor_seconds": totals.editor_seconds + event.editor_seconds})
-        case Critiqued() | Verified() | Refined():
+        case Critiqued() | Verified() | Refined() | PreviewCritiqued():
             seconds = totals.thinker_seconds + event.thinker_seconds
             return totals.model_copy(update={"thinker_seconds": seconds, **_tokens(totals, event)})
-        case CritiqueFailed() | VerifyFailed() | RefineFailed():
+        case Previewed() | EditRejected():
+            return totals
+        case CritiqueFailed() | VerifyFailed() | RefineFailed() | PreviewFailed():
             return totals.model_copy(update={"thinker_seconds": totals.thinker_seconds + event.thinker_seconds})
 
 
-def _tokens(totals: Totals, event: Critiqued | Verified | Compared | Refined | ChecklistMade | Prepared) -> dict[str, int]:
+ModelEvent = Critiqued | Verified | Compared | Refined | ChecklistMade | Prepared | PreviewCritiqued
+"""A reply of a model."""
+
+
+def _tokens(totals: Totals, event: ModelEvent) -> dict[str, int]:
     return {
         "prompt_tokens": totals.prompt_tokens + event.prompt_tokens,
         "completion_tokens": totals.completion_tokens + event.completion_tokens,

@@ -86,6 +86,7 @@ class EditOrder:
         alpha: whether a pixel of the source is not opaque.
         boxes: what the critique that refined the instruction points at; for editors that take boxes.
         draft: whether a small picture of fewer steps is enough; editors that make none edit in full.
+        on_preview: is handed an unfinished picture while the edit runs, by editors that have one.
     """
 
     source: StoredImage
@@ -104,6 +105,7 @@ class EditOrder:
     alpha: bool = False
     boxes: tuple[Place, ...] = ()
     draft: bool = False
+    on_preview: Callable[[CheckedImage], Awaitable[None]] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -392,6 +394,7 @@ class EditorCapabilities:
         preparer: the name of the model that rewrites instructions for it, or `SESSIONS_THINKER`.
         prepare: whether it does unless a request says otherwise.
         draft: whether it makes drafts; None until it has answered once.
+        previews: whether it sends unfinished pictures of an edit; None until it has answered once.
     """
 
     parameters: frozenset[str]
@@ -403,6 +406,7 @@ class EditorCapabilities:
     preparer: str | None = None
     prepare: bool = False
     draft: bool | None = False
+    previews: bool | None = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,6 +24,7 @@ from orchestrator.loop.events import (
     FeedbackGiven,
     Finished,
     ImageRef,
+    Previewed,
     SessionCreated,
     TurnStarted,
     load,
@@ -474,7 +475,7 @@ def _message(seq: int, payload: bytes) -> Recorded | Silence:
 
 def _images(event: Event) -> Iterable[ImageRef]:
     """The images that were stored for an event."""
-    if isinstance(event, Edited):
+    if isinstance(event, Edited | Previewed):
         return [event.image]
     return [image for image in event.scaled if image is not None] if isinstance(event, Finished) else []
 

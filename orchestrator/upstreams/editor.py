@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
+import logging
 import math
 import secrets
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Final
 
 from orchestrator.loop.events import TOO_LATE, Alpha, OutsideMask
@@ -27,9 +29,13 @@ from services.imaging.decode_pool import DecodePool
 from services.protocol.critique.places import Place, top_first
 from services.protocol.images_api import MAX_IMAGES, RAW_IMAGE, SOURCE_KEY, pixels_of
 
+log = logging.getLogger(__name__)
+
 _PARAM: Final = "the editor's image"
 _NATIVE: Final = "native_size"
 _DRAFT: Final = "draft"
+_PREVIEWS: Final = 2
+"""Spread evenly over the steps: the first comes after a third of them."""
 _REFUSED: Final = frozenset({400, 422})
 _MAX_TIMINGS: Final = 32
 _MAX_LORAS: Final = 1000
@@ -50,7 +56,7 @@ _MIN_REPLY_BOUND: Final = 64 * 1024 * 1024
 class Told:
     """What an editor tells of itself: whether it takes a mask, how many pictures an edit takes, how many tokens of a prompt it
     reads and the area at which it edits (None if it cannot answer at its native size), which LoRAs a request may name, whether
-    a prompt may end with boxes, and drafts. What it does not tell is None.
+    a prompt may end with boxes, drafts, and how many unfinished pictures an edit sends. What it does not tell is None.
     """
 
     mask: bool = False
@@ -60,6 +66,7 @@ class Told:
     native_pixels: int | None = None
     boxes: bool = False
     draft: bool = False
+    partial_images: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +96,7 @@ class HttpEditor:
         links: fetches pictures that the server answers as links; refuses all if absent.
         limit: bounds the edits in flight; unbounded if None.
         decoder: checks and scales images; one of its own if absent.
-        told: what is known of the editor: of its `native_pixels` and `draft` use is made.
+        told: what is known of the editor: of its `native_pixels`, `draft` and `partial_images` use is made.
     """
 
     def __init__(
@@ -143,6 +150,7 @@ class HttpEditor:
             native_pixels=pixels,
             boxes=found.get("boxes") is True,
             draft=found.get("draft") is True,
+            partial_images=_positive(found.get("partial_images")) or 0,
         )
 
     async def edit(self, order: EditOrder, usage: EditorUsage, patience: Patience | None = None) -> EditReply:
@@ -201,7 +209,24 @@ class HttpEditor:
             fields["output_format"] = "png"
         if small is not None:
             fields[small] = "true"
+        if self._previews(order):
+            fields |= {"stream": "true", "partial_images": min(_PREVIEWS, self._told().partial_images)}
         return fields
+
+    def _previews(self, order: EditOrder) -> bool:
+        return order.on_preview is not None and self._told().partial_images > 0
+
+    async def _previewed(self, event: dict[str, Any], order: EditOrder) -> None:
+        """Hand on the first unfinished picture. One that is not valid is passed over: the edit goes on without it."""
+        text = event.get("b64_json")
+        if order.on_preview is None or event.get("partial_image_index") != 0 or not isinstance(text, str):
+            return
+        try:
+            data, info, _ = await self._received(await asyncio.to_thread(from_base64, text), order)
+        except (ApiError, EditorError) as exc:
+            log.warning("an unfinished picture of edit %s was not valid: %s", order.key, exc.message)
+            return
+        await order.on_preview(CheckedImage.hashed(data, info))
 
     def _prompt(self, order: EditOrder) -> str:
         """The instruction, with the order's boxes at its end for an editor that is handed them."""
@@ -226,7 +251,8 @@ class HttpEditor:
         headers = {"idempotency-key": order.key, "accept": _ACCEPT, **(_LATER_TURN if order.later else {})}
         headers |= {SOURCE_KEY: key} if key else {}
         most = _max_reply(order)
-        call = Call("/images/edits", body, f"multipart/form-data; boundary={boundary}", headers, most)
+        previewed = partial(self._previewed, order=order) if self._previews(order) else None
+        call = Call("/images/edits", body, f"multipart/form-data; boundary={boundary}", headers, most, previewed)
         named = replace(call, body=_multipart(boundary, fields, [])) if key and self._sources.is_kept(key) else None
         return await self._post(call, named, order, requests, patience), most
 

@@ -21,8 +21,9 @@ import stamina
 
 from orchestrator.ports.collaborators import RequestTiming
 from orchestrator.ports.errors import EditorError, PortError, ThinkerError
+from orchestrator.upstreams.event_stream import EventStream
 from orchestrator.upstreams.liveness import Patience, Silence, UpstreamHealth
-from services.errors import shown
+from services.errors import TABLE, shown
 from services.protocol.images_api import RAW_IMAGE, RAW_TIMINGS
 from services.serving import tracing
 from services.serving.json_body import MAX_JSON_VALUES, JsonBody, TooManyValuesError
@@ -52,6 +53,9 @@ _MAX_RETRY_AFTER_S: Final = 60.0
 _MAX_MESSAGE: Final = 500
 _MAX_ERROR_BYTES: Final = 128 * 1024
 """Of an error's body that are read; its message is at the start. A list of models is shorter."""
+_EVENT_STREAM: Final = "text/event-stream"
+_STREAMED_PICTURES: Final = 4
+"""Three unfinished pictures at most, and the result."""
 _IDENTITY: Final = frozenset({"", "identity"})
 _WRITE_BYTES: Final = 256 * 1024
 _READY_S: Final = 2.0
@@ -100,6 +104,7 @@ class Call:
         content_type: of the body.
         headers: further ones.
         max_reply: bytes that the reply to this call may have, if that is less than the upstream's bound.
+        on_partial: is handed the unfinished pictures, where the call asks for a stream and gets one.
     """
 
     path: str
@@ -107,6 +112,7 @@ class Call:
     content_type: str
     headers: Mapping[str, str]
     max_reply: int | None = None
+    on_partial: Callable[[dict[str, Any]], Awaitable[None]] | None = None
 
     @property
     def size(self) -> int:
@@ -369,7 +375,11 @@ class HttpUpstream:
                 silence.received()
                 ok = 200 <= reply.status < 300  # noqa: PLR2004
                 is_image = reply.content_type == RAW_IMAGE and RAW_IMAGE in headers["accept"]
-                body = await self._read(reply, call.max_reply, silence, is_image=is_image) if ok else await _start(reply)
+                streams = ok and call.on_partial is not None and reply.content_type == _EVENT_STREAM
+                if streams:
+                    body = await self._read_events(reply, call, silence)
+                else:
+                    body = await self._read(reply, call.max_reply, silence, is_image=is_image) if ok else await _start(reply)
         except _CONFIGURATION_ERRORS as exc:
             message = f"the {self._role}'s URL or key is not valid: {exc}"
             raise self._error(f"{self._codes}_unreachable", message, kind="away") from exc
@@ -392,11 +402,7 @@ class HttpUpstream:
 
     async def _read(self, reply: aiohttp.ClientResponse, max_reply: int | None, silence: Silence, *, is_image: bool) -> bytes:
         """The body of a successful response: unencoded, and bounded in bytes and values before any of it is parsed."""
-        encoding = reply.headers.get("content-encoding", "").strip().lower()
-        if encoding not in _IDENTITY:
-            # A few kilobytes can stand for gigabytes, and identity was asked for.
-            message = f"the {self._role}'s reply has the content encoding {shown(encoding)}; identity was requested"
-            raise self._error(f"{self._codes}_bad_reply", message)
+        self._check_encoding(reply)
         limit = min(self._upstream.max_reply, max_reply or self._upstream.max_reply)
         body = _ImageBody() if is_image else JsonBody()
         try:
@@ -410,6 +416,44 @@ class HttpUpstream:
             raise self._error(f"{self._codes}_bad_reply", message) from exc
         return body.content()
 
+    async def _read_events(self, reply: aiohttp.ClientResponse, call: Call, silence: Silence) -> bytes:
+        """The result of a stream in the form of a whole reply; its unfinished pictures are handed on as they come."""
+        self._check_encoding(reply)
+        # The result and the unfinished pictures before it.
+        limit = _STREAMED_PICTURES * min(self._upstream.max_reply, call.max_reply or self._upstream.max_reply)
+        stream = EventStream()
+        try:
+            async for chunk in reply.content.iter_any():
+                if stream.size + len(chunk) > limit:
+                    raise self._error(f"{self._codes}_bad_reply", f"the {self._role}'s stream is larger than {limit:,} bytes")
+                silence.received(chunk)
+                for picture in stream.add(chunk):
+                    assert call.on_partial is not None
+                    await call.on_partial(picture)
+                    silence.received()
+                if stream.error is not None:
+                    raise self._stream_error(stream.error)
+        except orjson.JSONDecodeError as exc:
+            message = f"an event of the {self._role}'s stream is not JSON"
+            raise self._error(f"{self._codes}_bad_reply", message, retryable=True) from exc
+        if stream.completed is None:
+            message = f"the {self._role}'s stream ended without a result"
+            raise self._error(f"{self._codes}_bad_reply", message, retryable=True)
+        return orjson.dumps({"data": [stream.completed], "timings": stream.completed.get("timings")})
+
+    def _stream_error(self, body: bytes) -> PortError:
+        """The error of a stream that had begun: its code tells the status that it would have had."""
+        code = _error_code(body)
+        status = TABLE[code].status if code in TABLE else 500
+        return self._error_of(status, body)
+
+    def _check_encoding(self, reply: aiohttp.ClientResponse) -> None:
+        encoding = reply.headers.get("content-encoding", "").strip().lower()
+        if encoding not in _IDENTITY:
+            # A few kilobytes can stand for gigabytes, and identity was asked for.
+            message = f"the {self._role}'s reply has the content encoding {shown(encoding)}; identity was requested"
+            raise self._error(f"{self._codes}_bad_reply", message)
+
     def _json(self, body: bytes) -> Any:
         try:
             return orjson.loads(body)
@@ -419,10 +463,12 @@ class HttpUpstream:
             raise self._error(f"{self._codes}_bad_reply", message, retryable=True) from exc
 
     def _status_error(self, reply: aiohttp.ClientResponse, body: bytes) -> PortError:
-        status, retry_after = reply.status, _retry_after(reply)
-        message = f"the {self._role} answered {status}: {_error_message(body)}"
         # The header overrides the status, as in OpenAI's clients: a retry may repeat work that was done.
         retry_allowed = reply.headers.get("x-should-retry") != "false"
+        return self._error_of(reply.status, body, _retry_after(reply), retry_allowed=retry_allowed)
+
+    def _error_of(self, status: int, body: bytes, retry_after: float | None = None, *, retry_allowed: bool = True) -> PortError:
+        message = f"the {self._role} answered {status}: {_error_message(body)}"
         if status == _BUSY:
             code = f"{self._codes}_overloaded"
             return self._error(code, message, kind="busy", retryable=retry_allowed, retry_after=retry_after, status=status)

@@ -201,6 +201,7 @@ class UpstreamPool:
             preparer=editor.preparer,
             prepare=self._registry.prepares(editor),
             draft=told.draft if told else None,
+            previews=told.partial_images > 0 if told else None,
         )
 
     async def follow(self) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 import secrets
-from typing import Literal
+from typing import Final, Literal
 
 from fastapi import Request
 from pydantic import Field
@@ -24,6 +24,9 @@ _MAX_KEY = 255
 _URGENCY = re.compile(r"(?:^|,)\s*u=([0-7])\s*(?:,|;|$)")
 _DEFAULT_URGENCY = 3
 """RFC 9218, section 4.1: urgency 0 (highest) to 7 (lowest), 3 by default."""
+
+
+_MAY_DIFFER: Final = frozenset({"native_size", "stream", "partial_images"})
 
 
 class WorkerFields(EditFields):
@@ -223,10 +226,10 @@ def _unsupported(parameter: str, name: str, capabilities: Capabilities) -> ApiEr
 
 
 def _fingerprint(form: EditForm) -> str:
-    """Equal for requests with the same fields and files. Only `native_size` may differ: another replica of a caller, which has
-    not read the list of models yet, repeats an edit without it.
+    """Equal for requests with the same fields and files. `native_size`, and how the result is sent, may differ: another replica
+    of a caller, which has not read the list of models yet, repeats an edit without them.
     """
     pictures = [picture.encode() if isinstance(picture, str) else picture for picture in (*form.images, form.mask or b"")]
-    fields = sorted((name, value) for name, value in form.fields.items() if name != "native_size")
+    fields = sorted((name, value) for name, value in form.fields.items() if name not in _MAY_DIFFER)
     parts = [*fields, *map(digest, pictures)]
     return hashlib.sha256(repr(parts).encode()).hexdigest()

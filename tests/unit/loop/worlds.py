@@ -18,7 +18,9 @@ from orchestrator.loop.actions import (
     EditJob,
     Finish,
     PrepareJob,
+    PreviewJob,
     RefineJob,
+    RejectEdit,
     Rest,
     StartTurn,
     VerifyJob,
@@ -76,10 +78,11 @@ def created(draw: st.DrawFn) -> ev.SessionCreated:
         choosing=draw(st.none() | choosings),
         preparer=draw(st.sampled_from([None, None, "p"])),
         draft=draw(st.booleans()),
+        reject_early=draw(st.booleans()),
     )
 
 
-Job = EditJob | CritiqueJob | ChecklistJob | VerifyJob | CompareJob | RefineJob | PrepareJob
+Job = EditJob | CritiqueJob | ChecklistJob | VerifyJob | CompareJob | RefineJob | PrepareJob | PreviewJob
 
 
 def place_of(job: Job) -> tuple[str, int, int]:
@@ -119,6 +122,9 @@ class World:
         """What the driver would do with an action."""
         session = self.session
         wanted = {place_of(job) for job in action.jobs} if isinstance(action, Work) else set()
+        if isinstance(action, RejectEdit):
+            self.record(ev.EditRejected(at=self.now, turn=action.turn, candidate=action.candidate))
+            return
         if dropped := [key for key in self.started if key not in wanted]:
             for key in dropped:
                 self.drop(key)
@@ -255,8 +261,17 @@ class World:
             self.record(compared if outcome == "good" else ev.CompareFailed(**pair, **failure))
             return
         place: dict[str, Any] = {"at": self.now, "turn": job.turn, "candidate": job.candidate}
-        if isinstance(job, EditJob):
+        if isinstance(job, PreviewJob):
+            semantic, quality = self.draw.draw(scores), self.draw.draw(scores)
+            seen = ev.PreviewCritiqued(**place, semantic=semantic, quality=quality)
+            self.record(seen if outcome == "good" else ev.PreviewFailed(**place, **failure))
+        elif isinstance(job, EditJob):
             seconds = took
+            if self.session.created.reject_early and self.draw.draw(st.booleans()):
+                # Its unfinished picture first; the edit goes on.
+                self.started[place_of(job)] = began
+                self.record(ev.Previewed(**place, image=IMAGE))
+                return
             if outcome == "good":
                 self.record(ev.Edited(**place, image=IMAGE, editor_seconds=seconds))
             else:
