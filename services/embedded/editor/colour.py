@@ -5,8 +5,8 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from services.embedded.editor.colour_names import Colour
-from services.embedded.editor.colour_spaces import (
+from services.embedded.instructions.colour_names import Colour
+from services.embedded.cielab import (
     F32,
     colour_to_lab,
     decode,
@@ -19,7 +19,7 @@ from services.embedded.editor.colour_spaces import (
     painted,
     white_shift,
 )
-from services.embedded.editor.filters import smoothstep
+from services.embedded.filters import smoothstep
 from services.embedded.editor.picture import Picture
 
 _NEUTRAL_LAYER = 8.0  # chroma below which a colour counts as black, grey or white
@@ -171,7 +171,7 @@ def invert(picture: Picture, amount: float, mask: F32 | None) -> None:
     picture.point(mask, retouch)
 
 
-def recolour(picture: Picture, amount: float, mask: F32, colour: Colour) -> None:
+def recolour(picture: Picture, amount: float, mask: F32 | None, colour: Colour) -> None:
     """Give the masked object another colour and keep its shading.
 
     Hue becomes the target's; chroma keeps its variation about the target's; lightness moves as a whole, so that its median
@@ -179,7 +179,7 @@ def recolour(picture: Picture, amount: float, mask: F32, colour: Colour) -> None
     """
     target = colour_to_lab(colour.rgb)
     neutral = float(np.hypot(target[1], target[2])) < _NEUTRAL_TARGET
-    covered = picture.lab[mask > _INSIDE]
+    covered = picture.lab.reshape(-1, 3) if mask is None else picture.lab[mask > _INSIDE]
     if len(covered) == 0:
         covered = picture.lab.reshape(-1, 3)
     middle = float(np.median(covered[:, 0]))
@@ -198,17 +198,3 @@ def recolour(picture: Picture, amount: float, mask: F32, colour: Colour) -> None
 
     picture.point(mask, retouch)
 
-
-def replace_background(picture: Picture, amount: float, mask: F32, colour: Colour, second: Colour | None) -> None:
-    """Replace the masked area by a colour, or by a gradient from top to bottom."""
-    top = decode(np.array([[colour.rgb]], dtype=np.uint8))[0, 0]
-    bottom = top if second is None else decode(np.array([[second.rgb]], dtype=np.uint8))[0, 0]
-    share = ((np.arange(picture.height, dtype=np.float32) + 0.5) / picture.height)[:, None]
-    # The gradient is linear in CIELAB, where equal steps look equal.
-    ends = linear_to_lab(f32([[top, bottom]]))[0]
-    ramp = f32(ends[0] * (1 - share) + ends[1] * share)
-
-    def retouch(lab: F32, rows: slice) -> F32:
-        return lab + np.float32(amount) * (ramp[rows][:, None, :] - lab)
-
-    picture.point(mask, retouch)

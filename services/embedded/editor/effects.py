@@ -10,14 +10,13 @@ from typing import cast
 import cv2
 import numpy as np
 
-from services.embedded.editor.colour_spaces import F32, channel_extremes, decode, f32, lab_to_linear, linear_to_lab
-from services.embedded.editor.filters import base_layer, gaussian, guided, smoothstep
+from services.embedded.cielab import F32, channel_extremes, decode, f32, lab_to_linear, linear_to_lab
+from services.embedded.filters import base_layer, gaussian, guided, smoothstep
 from services.embedded.editor.picture import Picture
 from services.embedded.editor.tone import exposed
 
 _BLUR_SHARE = 0.022  # sigma at 100 %, in mean sides
 _GRAIN_LIGHTNESS = 12.0  # standard deviation of L* at 100 % in the midtones
-_MAX_BLOCK_SHARE = 0.1  # of the shorter side, at 100 %
 _CORNER_STOPS = 3.0  # how much darker the corners are at 100 %
 _AIR = (0.86, 0.90, 0.94)  # linear light of daylight haze, before it is scaled by the picture's brightness
 
@@ -151,106 +150,8 @@ def vignette(picture: Picture, amount: float, mask: F32 | None) -> None:
     picture.point(mask, retouch)
 
 
-def white_vignette(picture: Picture, amount: float, mask: F32 | None) -> None:
-    """Fade the edges to white."""
-
-    def retouch(lab: F32, rows: slice) -> F32:
-        share = np.clip(np.float32(amount) * smoothstep(0.3, 1.0, _distance(picture, rows)), 0, 1)[..., None]
-        after = lab * (1 - share)
-        after[..., 0] += 100 * share[..., 0]
-        return f32(after)
-
-    picture.point(mask, retouch)
-
-
 def _distance(picture: Picture, rows: slice) -> F32:
     """Distance from the centre of the pixels of these rows: 1 in the corners, an ellipse of the picture's own shape."""
     down = (np.arange(rows.start, rows.stop, dtype=np.float32) + 0.5) / picture.height * 2 - 1
     across = (np.arange(picture.width, dtype=np.float32) + 0.5) / picture.width * 2 - 1
     return f32(np.sqrt((down * down)[:, None] / 2 + (across * across)[None, :] / 2))
-
-
-def light_leak(picture: Picture, amount: float, mask: F32 | None, random: np.random.Generator) -> None:
-    """A light leak on film: a soft band of orange and red from one edge, screened over the picture."""
-    side, centre, reach = int(random.integers(4)), random.uniform(0.2, 0.8), random.uniform(0.35, 0.55)
-    down = (np.arange(picture.height, dtype=np.float32)[:, None] + 0.5) / picture.height
-    across = (np.arange(picture.width, dtype=np.float32)[None, :] + 0.5) / picture.width
-    depth, along = ((across, down), (1 - across, down), (down, across), (1 - down, across))[side]
-    fall = np.exp(-((depth / reach) ** 2) - ((along - centre) / 0.55) ** 2)
-    core = np.exp(-((depth / (0.4 * reach)) ** 2) - ((along - centre) / 0.4) ** 2)
-
-    red, orange = f32([0.95, 0.16, 0.03]), decode(np.array([[[255, 190, 90]]], dtype=np.uint8))[0, 0]
-
-    def retouch(lab: F32, rows: slice) -> F32:
-        light = np.clip(lab_to_linear(lab), 0, 1)
-        leak = fall[rows][..., None] * red + core[rows][..., None] * orange
-        return linear_to_lab(f32(1 - (1 - light) * (1 - np.clip(np.float32(0.8 * amount) * leak, 0, 1))))
-
-    picture.point(mask, retouch)
-
-
-def posterize(picture: Picture, amount: float, mask: F32 | None, levels: int | None) -> None:
-    """Few flat tones: L* in ``levels`` steps (16 down to 2 as the amount grows), colour smoothed and stepped with it."""
-    steps = levels if levels is not None else round(2 + 14 * (1 - min(1.0, amount)) ** 1.5)
-    steps = max(2, min(64, steps))
-    lightness = np.ascontiguousarray(picture.lightness)
-    calm = guided(lightness, lightness, max(2.0, picture.scale / 300), 16.0)
-    colour_step = 100 / steps * 1.5
-
-    def retouch(lab: F32, rows: slice) -> F32:
-        after = lab.copy()
-        after[..., 0] = np.rint(calm[rows] / 100 * (steps - 1)) * (100 / (steps - 1))
-        after[..., 1:] = np.rint(lab[..., 1:] / colour_step) * colour_step
-        return after
-
-    picture.point(mask, retouch)
-
-
-def pixelate(picture: Picture, amount: float, mask: F32 | None, block: int | None) -> None:
-    """Square blocks of the mean light; ``block`` is their side in pixels."""
-    side = block if block is not None else round(_MAX_BLOCK_SHARE * min(picture.height, picture.width) * amount)
-    side = max(1, side)
-    size = (max(1, -(-picture.width // side)), max(1, -(-picture.height // side)))
-    padded = cv2.copyMakeBorder(
-        picture.linear(),
-        0,
-        size[1] * side - picture.height,
-        0,
-        size[0] * side - picture.width,
-        cv2.BORDER_REPLICATE,
-    )
-    small = cast(F32, cv2.resize(padded, size, interpolation=cv2.INTER_AREA)).reshape(size[1], size[0], 3)
-    lab = np.repeat(np.repeat(linear_to_lab(small), side, axis=0), side, axis=1)
-    picture.blend(mask, lab[: picture.height, : picture.width])
-
-
-def sketch(picture: Picture, amount: float, mask: F32 | None) -> None:
-    """A pencil drawing by colour dodge: where the picture differs from its blurred self a line is drawn on white."""
-    grey = np.ascontiguousarray(picture.lightness)
-    form = gaussian(grey, max(1.0, picture.scale / 160))
-    paper = np.clip(100 * (grey + 2) / (form + 2), 0, 100)
-    lines = (100 * (paper / 100) ** 2.2).astype(np.float32)
-
-    def retouch(lab: F32, rows: slice) -> F32:
-        drawn = np.zeros_like(lab)
-        drawn[..., 0] = lines[rows]
-        return lab + np.float32(amount) * (drawn - lab)
-
-    picture.point(mask, retouch)
-
-
-def emboss(picture: Picture, amount: float, mask: F32 | None) -> None:
-    """A relief lit from the top left: the slope of L* on middle grey."""
-    sigma = max(0.6, picture.scale / 900)
-    smooth = gaussian(np.ascontiguousarray(picture.lightness), sigma)
-    reach = max(1, round(sigma))
-    padded = np.pad(smooth, reach, mode="edge")
-    slope = padded[2 * reach :, 2 * reach :] - padded[: -2 * reach, : -2 * reach]
-    relief = np.clip(55 + 1.6 * slope, 0, 100).astype(np.float32)
-
-    def retouch(lab: F32, rows: slice) -> F32:
-        stone = lab * np.float32(0.15)
-        stone[..., 0] = relief[rows]
-        return lab + np.float32(amount) * (stone - lab)
-
-    picture.point(mask, retouch)

@@ -7,7 +7,7 @@ from functools import cached_property
 
 import numpy as np
 
-from services.embedded.editor.colour_spaces import F32, U8, lab_to_linear, lab_to_rgb, rgb_to_lab
+from services.embedded.cielab import F32, U8, lab_to_linear, lab_to_rgb, rgb_to_lab
 
 _STRIP = 1 << 17  # pixels per strip of a point operation, so that temporaries stay in the CPU cache
 

@@ -10,8 +10,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from services.embedded.editor.colour_spaces import F32, f32, lightness_to_luminance, luminance_to_lightness
-from services.embedded.editor.filters import base_layer, smoothstep
+from services.embedded.cielab import F32, f32, lightness_to_luminance, luminance_to_lightness
+from services.embedded.filters import base_layer, smoothstep
 from services.embedded.editor.picture import Picture
 
 _NODES = 1 << 14
@@ -140,18 +140,3 @@ def midtones(picture: Picture, amount: float, mask: F32 | None) -> None:
 
     apply_curve(picture, mask, curve, 0.8)
 
-
-def matte(picture: Picture, amount: float, mask: F32 | None) -> None:
-    """A matte print: lifted black, lowered white, slightly less saturation."""
-
-    def curve(x: F32) -> F32:
-        return f32(x + amount * (0.24 * (1 - x) ** 2 - 0.10 * x**3))
-
-    apply_curve(picture, mask, curve, 0.0)
-
-    def quiet(lab: F32, _: slice) -> F32:
-        after = lab.copy()
-        after[..., 1:] *= np.float32(max(0.0, 1 - 0.3 * amount))
-        return after
-
-    picture.point(mask, quiet)

@@ -1,20 +1,35 @@
-"""Geometry: flip, rotate, crop. Works on Pillow images, so that alpha and mask can take the same steps."""
+"""Geometry: flip, rotate, straighten, crop. Works on Pillow images, so that alpha and mask can take the same steps."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
 
+import cv2
+import numpy as np
 from PIL import Image
 
-from services.embedded.editor.plan import Area, Kind, Operation
+from services.embedded.instructions.operations import Area, Kind, Operation
 
 _QUARTERS = {90: Image.Transpose.ROTATE_270, 180: Image.Transpose.ROTATE_180, 270: Image.Transpose.ROTATE_90}
-GEOMETRIC = (Kind.FLIP_HORIZONTAL, Kind.FLIP_VERTICAL, Kind.ROTATE, Kind.CROP)
+_LOOK_AT = 640  # longer side of the copy on which a tilt is measured
+_SHORTEST = 0.08  # of the longer side: the shortest line that counts
+_STEEPEST = 12.0  # degrees beyond which a line is not meant to be level or upright
+_TOGETHER = 0.8  # degrees within which lines agree
+_MAJORITY = 0.35  # share of all length that must agree
+_LEVEL = 0.4  # degrees that nobody sees
+
+
+class NotTiltedError(ValueError):
+    """No tilt is measured; the message says why."""
 
 
 def reshape(image: Image.Image, operations: Sequence[Operation]) -> Image.Image:
-    """Apply the geometric operations among ``operations`` in their order; others are skipped."""
+    """Apply the geometric operations among ``operations`` in their order; others are skipped.
+
+    Raises:
+        NotTiltedError: it is to be straightened, and no tilt is measured.
+    """
     for operation in operations:
         if operation.kind is Kind.FLIP_HORIZONTAL:
             image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
@@ -22,9 +37,50 @@ def reshape(image: Image.Image, operations: Sequence[Operation]) -> Image.Image:
             image = image.transpose(Image.Transpose.FLIP_TOP_BOTTOM)
         elif operation.kind is Kind.ROTATE:
             image = _rotate(image, operation.degrees or 0.0)
+        elif operation.kind is Kind.STRAIGHTEN:
+            image = _rotate(image, -level_error(image))
         elif operation.kind is Kind.CROP:
             image = _crop(image, operation)
     return image
+
+
+def level_error(image: Image.Image) -> float:
+    """Degrees, clockwise, by which the picture's level and upright lines are turned.
+
+    Raises:
+        NotTiltedError: there are too few lines, they do not agree, or they are level already.
+    """
+    tilt = tilt_of(image)
+    if tilt is None:
+        raise NotTiltedError("no tilt was measured: the picture has too few straight lines that agree; give the degrees")
+    if abs(tilt) < _LEVEL:
+        raise NotTiltedError("the lines of the picture are level already; give the degrees to turn it anyway")
+    return tilt
+
+
+def tilt_of(image: Image.Image) -> float | None:
+    """Degrees, clockwise, by which most lines differ from level or upright; None where they do not agree."""
+    scale = min(1.0, _LOOK_AT / max(image.size))
+    size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
+    grey = np.asarray(image.convert("L").resize(size, Image.Resampling.LANCZOS))
+    found = cv2.createLineSegmentDetector().detect(cv2.GaussianBlur(grey, (0, 0), 1.0))[0]
+    if found is None:
+        return None
+    ends = np.asarray(found, dtype=np.float64).reshape(-1, 4)
+    across, down = ends[:, 2] - ends[:, 0], ends[:, 3] - ends[:, 1]
+    length = np.hypot(across, down)
+    off = (np.degrees(np.arctan2(down, across)) + 45) % 90 - 45
+    near = (np.abs(off) < _STEEPEST) & (length > _SHORTEST * max(size))
+    # Long lines count more than in proportion: a horizon against bricks.
+    off, weight = off[near], length[near] ** 1.5
+    if not weight.size:
+        return None
+    together = [float(weight[np.abs(off - middle) < _TOGETHER].sum()) for middle in off]
+    best = int(np.argmax(together))
+    if together[best] < _MAJORITY * weight.sum():
+        return None
+    group = np.abs(off - off[best]) < _TOGETHER
+    return float((off[group] * weight[group]).sum() / weight[group].sum())
 
 
 def _rotate(image: Image.Image, degrees: float) -> Image.Image:

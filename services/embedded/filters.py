@@ -7,7 +7,7 @@ from typing import cast
 import cv2
 import numpy as np
 
-from services.embedded.editor.colour_spaces import F32, f32
+from services.embedded.cielab import F32, f32
 
 _DIRECT = 6.0  # largest sigma at full size; wider Gaussians run on a smaller copy
 _NOTHING = 0.01  # a sigma without a visible effect

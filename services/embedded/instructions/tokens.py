@@ -6,6 +6,8 @@ import re
 from dataclasses import dataclass
 from enum import Enum, auto
 
+from services.embedded.instructions.table import TABLE
+
 
 class Mark(Enum):
     """The kind of a token."""
@@ -62,32 +64,7 @@ _TOKEN = re.compile(
 _UNITS = {"%": "%", "°": "degrees", "pe": "%", "pc": "%", "de": "degrees", "st": "stops", "ev": "stops", "px": "px"}
 _UNITS |= {"pi": "px", "le": "levels", "to": "levels"}
 
-# Variants of spelling, so that the vocabulary lists every word once.
-_SPELLING = {
-    "color": "colour",
-    "colors": "colours",
-    "colored": "coloured",
-    "colorful": "colourful",
-    "coloring": "colouring",
-    "recolor": "recolour",
-    "colorize": "colourise",
-    "colourize": "colourise",
-    "gray": "grey",
-    "grays": "greys",
-    "grayscale": "greyscale",
-    "center": "centre",
-    "posterise": "posterize",
-    "pixelise": "pixelate",
-    "pixelize": "pixelate",
-    "middle": "centre",
-    "foto": "photo",
-    "dont": "don't",
-    "doesnt": "don't",
-    "didn't": "don't",
-    "shouldn't": "don't",
-    "mustn't": "don't",
-    "won't": "don't",
-}
+_SPELLING: dict[str, str] = TABLE["spelling"]
 
 
 def tokenize(text: str) -> list[Token]:
