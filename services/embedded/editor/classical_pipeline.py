@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from PIL import Image
 
 from services.editor.pipelines.base import Capabilities, EditJob, EditResult
 from services.embedded.cielab import F32, f32
-from services.embedded.editor import colour, effects, tone
 from services.embedded.editor.drawing import draw_border, draw_text
 from services.embedded.editor.picture import Picture
+from services.embedded.editor.retouching import retouch
 from services.embedded.geometry import NotTiltedError, reshape
 from services.embedded.instructions import parse
-from services.embedded.instructions.colour_names import Colour
 from services.embedded.instructions.operations import DRAWN, GEOMETRY, SPECS, Instruction, Kind, Operation, Strength
 from services.embedded.regions import Regions, UnclearRegionError
 from services.errors import ApiError
@@ -24,37 +23,6 @@ from services.imaging.shapes import framed, scaled
 
 _SPREAD = 0.18  # standard deviation of the log of the strength
 _FURTHEST = 1.5  # standard deviations at which a draw is clipped
-
-# The functions that carry out each kind of operation, by the arguments they take.
-_PLAIN: dict[Kind, Callable[[Picture, float, F32 | None], None]] = {
-    Kind.EXPOSURE: tone.expose,
-    Kind.CONTRAST: tone.contrast,
-    Kind.HIGHLIGHTS: tone.highlights,
-    Kind.SHADOWS: tone.shadows,
-    Kind.WHITES: tone.whites,
-    Kind.BLACKS: tone.blacks,
-    Kind.MIDTONES: tone.midtones,
-    Kind.WARMTH: colour.warmth,
-    Kind.TINT: colour.tint,
-    Kind.SATURATION: colour.saturation,
-    Kind.VIBRANCE: colour.vibrance,
-    Kind.HUE: colour.hue,
-    Kind.MONOCHROME: colour.monochrome,
-    Kind.SEPIA: colour.sepia,
-    Kind.INVERT: colour.invert,
-    Kind.DENOISE: effects.denoise,
-    Kind.CLARITY: effects.clarity,
-    Kind.SHARPEN: effects.sharpen,
-    Kind.BLUR: effects.blur,
-    Kind.HAZE: effects.haze,
-    Kind.GLOW: effects.glow,
-    Kind.VIGNETTE: effects.vignette,
-}
-_COLOURED: dict[Kind, Callable[[Picture, float, F32 | None, Colour], None]] = {
-    Kind.OVERLAY: colour.overlay,
-    Kind.SPLIT_TONE: colour.split_tone,
-    Kind.RECOLOUR: colour.recolour,
-}
 
 
 class ClassicalPipeline:
@@ -136,21 +104,12 @@ def _apply(image: Image.Image, instruction: Instruction, seed: int, limit: F32 |
     picture = Picture(source, limit)
     for operation in instruction.operations:
         if operation.kind not in GEOMETRY and operation.kind not in DRAWN:
-            _retouch(picture, operation, seed, regions.mask(operation.region))
+            amount, random = strength_for(seed, operation), generator_for(seed, operation, "pattern")
+            retouch(picture, operation, amount, regions.mask(operation.region), random)
     edited = Image.fromarray(picture.render())
     if "A" in image.getbands():
         edited.putalpha(image.getchannel("A"))
     return _draw(edited, [operation for operation in instruction.operations if operation.kind in DRAWN], limit)
-
-
-def _retouch(picture: Picture, operation: Operation, seed: int, mask: F32 | None) -> None:
-    amount, kind = strength_for(seed, operation), operation.kind
-    if kind in _PLAIN:
-        _PLAIN[kind](picture, amount, mask)
-    elif kind in _COLOURED and operation.colour is not None:
-        _COLOURED[kind](picture, amount, mask, operation.colour)
-    elif kind is Kind.GRAIN:
-        effects.grain(picture, amount, mask, generator_for(seed, operation, "pattern"))
 
 
 def _draw(image: Image.Image, operations: Sequence[Operation], limit: F32 | None) -> Image.Image:

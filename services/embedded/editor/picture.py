@@ -42,6 +42,13 @@ class Picture:
         self.touched = False
         self.height, self.width = source.shape[:2]
 
+    @classmethod
+    def of_lab(cls, lab: F32) -> Picture:
+        """A picture of CIELAB values (H, W, 3), which are copied."""
+        picture = cls(np.empty(lab.shape, dtype=np.uint8))
+        picture.lab = lab.copy()
+        return picture
+
     @cached_property
     def lab(self) -> F32:
         """The working values, converted on first use."""
