@@ -45,6 +45,7 @@ class Evidence:
         without: for each modelled operation, the thumb that all others should give.
         masks: those of the regions that it names, on the thumb.
         unclear: why a region or a tilt is not measured, by region or operation.
+        unchanged: whether the candidate is the source as it was.
         drawn: where a text or a border may stand, (h, w) of the thumb.
     """
 
@@ -57,6 +58,7 @@ class Evidence:
     without: dict[Operation, F32] = field(repr=False)
     masks: dict[Region, F32] = field(repr=False)
     unclear: dict[Region | Operation, str]
+    unchanged: bool
     drawn: NDArray[np.bool_] = field(repr=False)
 
     @property
@@ -124,6 +126,7 @@ def gather(instruction: Instruction, source: U8, candidate: U8) -> Evidence:
         without={one: expect([other for other in operations if other is not one]) for one in operations},
         masks=masks,
         unclear=unclear,
+        unchanged=bool(before.shape == after.shape and np.array_equal(before, after)),
         drawn=_drawn(comparison, operations),
     )
 

@@ -87,7 +87,7 @@ def explain(evidence: Evidence, parts: list[Part], damage: list[Damage]) -> str:
     if unmeasured:
         effect = "which limits the score to 6" if measured else "so nothing counts as done"
         sentences.append(f"Not measured, {effect}: " + "; ".join(unmeasured[:_MOST]) + ".")
-    if evidence.comparison.change < 0.1:  # noqa: PLR2004 - CIELAB, far below what is visible
+    if evidence.unchanged:
         sentences.append("The candidate is the source, unchanged.")
     worst = "; ".join(item.description for item in damage[:3])
     sentences.append(f"Damage: {worst}." if worst else "No damage was measured.")

@@ -108,11 +108,12 @@ def _texture(evidence: Evidence) -> list[Damage]:
         steps = _steps(evidence)
         out.append(Damage("texture", min(4.5, 14.0 * (steps - 0.04)), f"{100 * steps:.0f}% of the smooth areas are posterised"))
     named = evidence.operations(Kind.GRAIN)
-    wanted = evidence.grain_wanted or sum(4.5 * operation.amount for operation in named)
+    wanted = evidence.grain_wanted or sum(8.0 * operation.amount for operation in named)
     steeper = max(1.0, after.tone.contrast / (before.tone.contrast + 0.5))
     sharper = 1.0 + 1.5 * sum(operation.amount for operation in evidence.operations(Kind.SHARPEN, Kind.CLARITY))
     noise = evidence.grain_added - 1.5 * wanted - 0.7 - before.texture.grain * (steeper * sharper - 1.0)
-    out.append(Damage("texture", min(4.0, 1.1 * noise), f"{evidence.grain_added:.1f} L* of noise that was not asked for"))
+    if not evidence.drawn.any():
+        out.append(Damage("texture", min(4.0, 1.1 * noise), f"{evidence.grain_added:.1f} L* of noise that was not asked for"))
     return out
 
 
@@ -169,7 +170,14 @@ def _detail(evidence: Evidence) -> list[Damage]:
     allowed += 0.25 if evidence.operations(*GEOMETRY) else 0.0
     allowed += float(evidence.drawn.mean())
     lost = 1.0 - found
-    return [Damage("detail", min(5.0, 9.0 * (lost - allowed)), f"{100 * lost:.0f}% of the source's detail is not found again")]
+    comparison = evidence.comparison
+    before, after = (one.texture.fine / (one.texture.medium + 0.3) for one in (comparison.before, comparison.after))
+    softer = 1.0 - (after + 0.02) / (before + 0.02)
+    smaller = comparison.candidate.width < 0.95 * comparison.source.width  # fewer pixels hold less detail
+    excused = smaller or bool(evidence.operations(*_SOFTENS, *GEOMETRY)) or evidence.drawn.any()
+    soft = softer - 0.22 - (0.5 * look.haze + 1.2 * look.glow if look else 0.0)
+    sharpness = [] if excused else [Damage("detail", min(4.0, 6.0 * soft), f"{100 * softer:.0f}% of the sharpness is lost")]
+    return [*sharpness, Damage("detail", min(5.0, 9.0 * (lost - allowed)), f"{100 * lost:.0f}% of the source's detail is not found again")]
 
 
 def _layout(evidence: Evidence) -> list[Damage]:
