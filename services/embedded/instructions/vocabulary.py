@@ -87,7 +87,7 @@ class Entry:
     word: str = ""
 
 
-LONGEST = 5
+LONGEST = 6
 VOCABULARY: dict[tuple[str, ...], Entry] = {}
 LOOKS: dict[tuple[str, ...], str] = {}
 """Phrases that name a look; some of them are operations too, where they are measured ("fog of 20%")."""
