@@ -16,7 +16,8 @@ _LOOK_AT = 640  # longer side of the copy on which a tilt is measured
 _SHORTEST = 0.08  # of the longer side: the shortest line that counts
 _STEEPEST = 12.0  # degrees beyond which a line is not meant to be level or upright
 _TOGETHER = 0.8  # degrees within which lines agree
-_MAJORITY = 0.35  # share of all length that must agree
+_MAJORITY = 0.45  # share of all length that must agree
+_ENOUGH = 0.7  # of the longer side: the length of all lines that agree
 _LEVEL = 0.4  # degrees that nobody sees
 
 
@@ -80,6 +81,8 @@ def tilt_of(image: Image.Image) -> float | None:
     if together[best] < _MAJORITY * weight.sum():
         return None
     group = np.abs(off - off[best]) < _TOGETHER
+    if length[near][group].sum() < _ENOUGH * max(size):
+        return None
     return float((off[group] * weight[group]).sum() / weight[group].sum())
 
 

@@ -22,8 +22,8 @@ from services.embedded.instructions.operations import Area, Region, Term
 _GREY_CHROMA = 12.0  # a named colour below this chroma is matched by lightness, not by hue
 # The ranges of CIELAB hue angles that plain colour names cover; they are uneven, blue is the widest.
 _NAMED_HUES = {
-    "red": (8, 44),
-    "orange": (46, 82),
+    "red": (4, 37),
+    "orange": (44, 80),
     "gold": (72, 100),
     "yellow": (84, 114),
     "green": (112, 176),
@@ -36,7 +36,7 @@ _NAMED_HUES = {
     "pink": (338, 380),
 }
 _HALF_RANGE = 15.0  # degrees to each side of any other colour's own hue
-_SOFT = 11.0  # degrees over which a range fades out
+_SOFT, _SOFT_WARM = 11.0, 7.0  # degrees over which a range fades out; red and orange are close
 _WARM = (-30.0, 100.0)  # hue angles of skin, wood and brick, which nobody means by "the reds"
 _WORK_SIDE = 256  # longer side of the copy on which regions are checked
 _FEWEST = 0.004  # share of the picture below which a region counts as absent
@@ -109,7 +109,9 @@ class Regions:
         weights = np.bincount(parts.ravel(), weights=small.ravel(), minlength=max(2, count))
         weights[0] = 0
         if weights.max() < _ONE_PART * float(small.sum()):
-            message = f"{named} is not one connected part, so it cannot be told apart by its colour; name all of that colour instead"
+            message = (
+                f"{named} is not one connected part, so it cannot be told apart by its colour; name all of that colour instead"
+            )
             raise UnclearRegionError(message)
         largest = (parts == int(weights.argmax())).astype(np.uint8)
         near = cv2.dilate(largest, np.ones((7, 7), np.uint8)).astype(np.float32)
@@ -130,7 +132,7 @@ def hue_range(lab: F32, colour: Colour) -> F32:
     away = np.abs((angle + 180) % 360 - 180).astype(np.float32) - np.float32((high - low) / 2)
     warm = _WARM[0] <= (middle + 180) % 360 - 180 <= _WARM[1]
     vivid = smoothstep(30, 46, chroma) if warm else smoothstep(11, 25, chroma)
-    return (1 - smoothstep(0, _SOFT, away)) * vivid
+    return (1 - smoothstep(0, _SOFT_WARM if warm else _SOFT, away)) * vivid
 
 
 def tone_range(lightness: F32, area: Area) -> F32:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from services.embedded.instructions.colour_names import Colour
 from services.embedded.cielab import (
     F32,
     colour_to_lab,
@@ -19,8 +18,9 @@ from services.embedded.cielab import (
     painted,
     white_shift,
 )
-from services.embedded.filters import smoothstep
 from services.embedded.editor.picture import Picture
+from services.embedded.filters import smoothstep
+from services.embedded.instructions.colour_names import Colour
 
 _NEUTRAL_LAYER = 8.0  # chroma below which a colour counts as black, grey or white
 _SPLIT_CHROMA = 42.0
@@ -197,4 +197,3 @@ def recolour(picture: Picture, amount: float, mask: F32 | None, colour: Colour) 
         return lab + np.float32(amount) * (after - lab)
 
     picture.point(mask, retouch)
-

@@ -11,8 +11,8 @@ from collections.abc import Callable
 import numpy as np
 
 from services.embedded.cielab import F32, f32, lightness_to_luminance, luminance_to_lightness
-from services.embedded.filters import base_layer, smoothstep
 from services.embedded.editor.picture import Picture
+from services.embedded.filters import base_layer, smoothstep
 
 _NODES = 1 << 14
 _STOPS = 2.0  # what 100 % of exposure is, in photographic stops
@@ -139,4 +139,3 @@ def midtones(picture: Picture, amount: float, mask: F32 | None) -> None:
         return f32(((x + toe) ** power - low) / (high - low))
 
     apply_curve(picture, mask, curve, 0.8)
-

@@ -8,7 +8,7 @@ from typing import Literal
 from services.embedded.instructions.colour_names import THINGS, Colour, hue_plural, match_colour, parse_hex
 from services.embedded.instructions.languages import corrected
 from services.embedded.instructions.tokens import Mark, Token, tokenize
-from services.embedded.instructions.vocabulary import LENGTHS, LONGEST, LOOKS, VOCABULARY, Entry, Role
+from services.embedded.instructions.vocabulary import KNOWN, LENGTHS, LONGEST, LOOKS, VOCABULARY, Entry, Role
 
 _MARKS = {
     Mark.AMOUNT: Role.AMOUNT,
@@ -73,7 +73,7 @@ class Clause:
 
 def read_clauses(prompt: str) -> list[Clause]:
     """All clauses of ``prompt`` in the order of the text; linear in its length."""
-    return _split(_measured_looks(_match(tokenize(prompt))))
+    return _split(_measured_looks(_match([_spelled(token) for token in tokenize(prompt)])))
 
 
 def _match(tokens: list[Token]) -> list[Concept]:
@@ -84,6 +84,13 @@ def _match(tokens: list[Token]) -> list[Concept]:
         concepts.append(concept)
         position += taken
     return _name_things(concepts)
+
+
+def _spelled(token: Token) -> Token:
+    """The token with a typing mistake corrected."""
+    if token.mark is not Mark.WORD or token.text in KNOWN or match_colour((token.text,)) or hue_plural(token.text):
+        return token
+    return replace(token, text=corrected(token.text))
 
 
 def _match_one(tokens: list[Token], position: int) -> tuple[Concept, int]:
@@ -104,11 +111,6 @@ def _match_one(tokens: list[Token], position: int) -> tuple[Concept, int]:
     plural = hue_plural(words[0])
     if plural is not None and length <= 1:
         return Concept(Role.HUES, words[:1], token.start, token.end, colour=plural), 1
-    if length == 0 and (meant := corrected(words[0])) != words[0]:
-        entry, length = _look_up((meant, *words[1:]))
-        words = (meant, *words[1:])
-        if length == 0 and (named := match_colour(words)) is not None:
-            return Concept(Role.COLOUR, words[:1], token.start, token.end, colour=named[0]), 1
     length = max(length, 1)
     return Concept(entry.role, words[:length], token.start, tokens[position + length - 1].end, entry), length
 
@@ -152,9 +154,9 @@ def _name_things(concepts: list[Concept]) -> list[Concept]:
     for index in range(1, len(out)):
         concept = out[index]
         alone = not (index + 1 < len(out) and out[index + 1].role in (Role.UNKNOWN, Role.REFUSED))
-        if concept.role is Role.COLOUR and concept.words[0] in THINGS and out[index - 1].words[-1] in ("the", "this", "that"):
-            if alone:
-                out[index] = Concept(Role.UNKNOWN, concept.words, concept.start, concept.end)
+        pointed = out[index - 1].words[-1] in ("the", "this", "that")
+        if concept.role is Role.COLOUR and concept.words[0] in THINGS and pointed and alone:
+            out[index] = Concept(Role.UNKNOWN, concept.words, concept.start, concept.end)
     return out
 
 

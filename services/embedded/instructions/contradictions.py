@@ -16,7 +16,12 @@ _EXCLUSIVE = (
 _OPPOSED = 8.0  # L* by which one look is lighter, and the other darker, than an ordinary picture
 
 
-def contradictions(operations: Sequence[Operation], looks: Sequence[NamedLook], forbidden: Collection[Kind]) -> list[Refusal]:
+def contradictions(
+    operations: Sequence[Operation],
+    looks: Sequence[NamedLook],
+    forbidden: Collection[Kind],
+    unwanted: Collection[tuple[Kind, int]],
+) -> list[Refusal]:
     """A refusal for each pair of requests that cannot both be met."""
     return [
         Refusal(f"{first}” and “{second}", "these contradict each other; ask for one of them")
@@ -24,7 +29,7 @@ def contradictions(operations: Sequence[Operation], looks: Sequence[NamedLook], 
     ] + [
         Refusal(operation.clause, "this is asked for and ruled out in one instruction; say which holds")
         for operation in operations
-        if operation.kind in forbidden
+        if operation.kind in forbidden or (operation.kind, 1 if operation.amount > 0 else -1) in unwanted
     ]
 
 

@@ -72,7 +72,7 @@ def _text(clause: Clause, text: str) -> Operation | None:
     quote = clause.first(Role.QUOTE)
     if quote is None or quote.token is None or not quote.token.text.strip():
         if clause.has(Role.TEXT) and clause.has(Role.VERB):
-            raise UnreadableError("a text to add stands in quotes (“add the text \"SALE\" at the bottom in white”)")
+            raise UnreadableError('a text to add stands in quotes (“add the text "SALE" at the bottom in white”)')
         return None
     if clause.has(Role.REPLACE, Role.CHANGE):
         raise UnreadableError("writing in the picture is not recognised, so it is not replaced; a quoted text can be added")

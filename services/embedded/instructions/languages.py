@@ -63,9 +63,7 @@ def _replaced(text: str, language: str) -> str:
     spaced = " {} " if language in _UNSPACED else "{}"
     for quote in (*_QUOTED.finditer(text), None):
         end = quote.start() if quote else len(text)
-        out.append(
-            _pattern(language).sub(lambda match: spaced.format(phrases.get(match.group().lower(), "")), text[at:end])
-        )
+        out.append(_pattern(language).sub(lambda match: spaced.format(phrases.get(match.group().lower(), "")), text[at:end]))
         if quote:
             out.append(quote.group())
             at = quote.end()
@@ -103,7 +101,8 @@ def _correctable() -> tuple[str, ...]:
     """Single words that a typing mistake may stand for: those that name an operation, a direction, a place or a colour."""
     roles = {Role.OPERATION, Role.TONAL, Role.VERB, Role.AREA, Role.CROP, Role.ROTATE, Role.BORDER}
     words = {phrase[0] for phrase, entry in VOCABULARY.items() if len(phrase) == 1 and entry.role in roles}
-    return tuple(sorted({*words, *(name for name in ("orange", "yellow", "purple", "magenta", "turquoise"))}))
+    colours = {"orange", "yellow", "purple", "magenta", "turquoise", "black", "white", "green", "brown"}
+    return tuple(sorted(words | colours))
 
 
 @cache
@@ -121,9 +120,14 @@ def corrected(word: str) -> str:
         if known[0] == word[0] and abs(len(known) - len(word)) <= allowed and _distance(word, known) <= allowed
     ]
     if len(word) < _SHORT:
-        # So short a word is only taken for another with the same letters: "grian" is grain, "shark" is not sharp.
-        near = [known for known in near if sorted(known) == sorted(word)]
+        # So short a word is only one with swapped letters or one too few: "grian" is grain, "shark" is not sharp.
+        near = [known for known in near if sorted(known) == sorted(word) or _misses_a_letter(word, known)]
     return min(near, key=lambda known: _distance(word, known)) if near else word
+
+
+def _misses_a_letter(word: str, known: str) -> bool:
+    letters = iter(known)
+    return len(known) == len(word) + 1 and all(letter in letters for letter in word)
 
 
 def _distance(first: str, second: str) -> int:

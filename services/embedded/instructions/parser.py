@@ -12,6 +12,7 @@ from functools import lru_cache
 
 from services.embedded.instructions import framing
 from services.embedded.instructions.clauses import Clause, Concept, read_clauses
+from services.embedded.instructions.colour_names import Colour
 from services.embedded.instructions.contradictions import contradictions
 from services.embedded.instructions.languages import language_of, to_english
 from services.embedded.instructions.operations import (
@@ -19,7 +20,6 @@ from services.embedded.instructions.operations import (
     ORDER,
     SPECS,
     TONES,
-    WHOLE,
     Area,
     Instruction,
     Kind,
@@ -39,17 +39,20 @@ PART = (
     "this part cannot be told from the rest of the picture; a side, the sky, a colour (“the reds”) or a range of tones "
     "(“the shadows”) can be, or the whole picture"
 )
+_OF_A_PART = "a part of it can be made brighter, darker, warmer, cooler, more or less colourful"
 MAX_LENGTH = 4000
 """Characters of an instruction that are parsed."""
 _MAGENTAS, _GREENS = ("magenta", "fuchsia", "pink"), ("green", "lime")
+_BLUES, _YELLOWS = ("blue", "cyan", "skyblue"), ("yellow", "orange", "gold", "amber")
 _EMPTY = frozenset(
     {Role.FILLER, Role.PICTURE, Role.DETERMINER, Role.INSIDE, Role.TO, Role.CHANGE, Role.LEVEL, Role.EVERYTHING, Role.LIMIT}
-    | {Role.CONTEXT, Role.ONLY, Role.SIZE, Role.VERB, Role.LIKE}
+    | {Role.CONTEXT, Role.PURPOSE, Role.ONLY, Role.SIZE, Role.VERB, Role.LIKE}
 )
 """A clause of nothing but these ("please", "make it") asks for nothing."""
 _STRESS = {0.06: 0.3, 0.12: 0.45, 0.15: 0.55, 0.3: 0.9, 0.55: 1.5, 0.8: 1.9, 1.0: 2.2}
 """How strong a look is that is asked for with an amount in words."""
 _NOUNS = frozenset({Kind.GRAIN, Kind.VIGNETTE, Kind.HAZE, Kind.GLOW, Kind.SEPIA, Kind.MONOCHROME})
+_DIRECTED = frozenset(kind for kind, spec in SPECS.items() if spec.signed) - _NOUNS
 _FEW = 2
 _SHOWN = 80
 
@@ -64,6 +67,7 @@ class _Reading:
     looks: list[NamedLook] = field(default_factory=list)
     protected: list[Region] = field(default_factory=list)
     forbidden: set[Kind] = field(default_factory=set)
+    unwanted: set[tuple[Kind, int]] = field(default_factory=set)  # "don't make it darker": one direction
     unjudged: list[str] = field(default_factory=list)
     refusals: list[Refusal] = field(default_factory=list)
     misses: list[str] = field(default_factory=list)
@@ -90,7 +94,7 @@ def parse(prompt: str) -> Instruction:
         reading.unjudged.append("the rest of a very long instruction")
     _settle_misses(reading)
     operations = _merge(reading.operations)
-    reading.refusals += contradictions(operations, reading.looks, reading.forbidden)
+    reading.refusals += contradictions(operations, reading.looks, reading.forbidden, reading.unwanted)
     if not (operations or reading.looks or reading.refusals):
         phrase = prompt.strip()[:_SHOWN]
         reading.refuse(phrase, f"nothing that can be done was found in it; {POSSIBLE}")
@@ -128,7 +132,7 @@ def _read_clause(reading: _Reading, clause: Clause) -> None:
         reading.verb, reading.mood, reading.chain = None, "do", []
     own_verb = clause.has(Role.VERB, Role.CHANGE, Role.REPLACE, Role.CROP, Role.ROTATE)
     mood = clause.mood
-    if mood == "do" and reading.mood in ("not", "keep") and not own_verb and _continues(clause):
+    if mood == "do" and not own_verb and _continues(clause, reading.mood):
         mood = reading.mood  # type: ignore[assignment]
     reading.mood = mood
     if mood == "not" and clause.has(Role.ENOUGH):
@@ -143,9 +147,11 @@ def _read_clause(reading: _Reading, clause: Clause) -> None:
         _read_protection(reading, clause, excepts=mood == "except")
 
 
-def _continues(clause: Clause) -> bool:
-    """Whether a clause after "without grain" is one more noun of that list, not an operation of its own ("warmer")."""
+def _continues(clause: Clause, mood: str) -> bool:
+    """Whether a clause after "without grain" or "keep the sky" is one more noun of that list, not a request of its own."""
     names = clause.all(Role.OPERATION, Role.TONAL)
+    if mood not in ("not", "keep") or (mood == "keep" and names):
+        return False
     nouns = all(concept.entry.sign == 0 or concept.entry.kind in _NOUNS for concept in names)
     return nouns and not clause.has(Role.AMOUNT, Role.LOOK)
 
@@ -153,14 +159,19 @@ def _continues(clause: Clause) -> bool:
 def _read_protection(reading: _Reading, clause: Clause, *, excepts: bool) -> None:
     """What must not happen or change: operations are ruled out, regions protected, the rest refused."""
     named = find_region(clause)
-    kinds = {concept.entry.kind for concept in clause.all(Role.OPERATION, Role.TONAL) if concept.entry.kind is not None}
+    names = [concept.entry for concept in clause.all(Role.OPERATION, Role.TONAL)]
+    directed = {(entry.kind, entry.sign) for entry in names if entry.kind in _DIRECTED and entry.sign}
+    reading.unwanted |= {(kind, sign) for kind, sign in directed if kind is not None}
+    kinds = {entry.kind for entry in names if entry.kind is not None} - {kind for kind, _ in directed}
     kinds |= {Kind.CROP} if clause.has(Role.CROP) else set()
     kinds |= {Kind.ROTATE} if clause.has(Role.ROTATE) else set()
     kinds |= {Kind.BORDER} if clause.has(Role.BORDER) and not named.terms else set()
     kinds |= {Kind.TEXT} if clause.has(Role.TEXT) else set()
     kinds |= COLOUR_KINDS if clause.has(Role.COLOURS) and not named.terms else set()
     if clause.has(Role.ONLY, Role.SPLASH) and clause.has(Role.IN_COLOUR, Role.SPLASH) and named.terms:
-        reading.add(Operation(Kind.MONOCHROME, 1.0, Region(named.region.terms, inverted=True), clause=clause.text(reading.prompt)))
+        reading.add(
+            Operation(Kind.MONOCHROME, 1.0, Region(named.region.terms, inverted=True), clause=clause.text(reading.prompt))
+        )
         return
     if named.terms and not kinds - COLOUR_KINDS:
         _protect(reading, named.region, excepts=excepts or clause.has(Role.IN_COLOUR))
@@ -168,7 +179,9 @@ def _read_protection(reading: _Reading, clause: Clause, *, excepts: bool) -> Non
     for leftover in named.leftovers:
         words = {word for concept in leftover.concepts for word in concept.words}
         if not words <= NOTHING_TO_PROTECT:
-            reading.refuse(leftover.text(reading.prompt), _reason(leftover) if _refused(leftover) else f"it cannot be kept: {PART}")
+            reading.refuse(
+                leftover.text(reading.prompt), _reason(leftover) if _refused(leftover) else f"it cannot be kept: {PART}"
+            )
 
 
 def _protect(reading: _Reading, region: Region, *, excepts: bool) -> None:
@@ -210,7 +223,7 @@ def _read_request(reading: _Reading, clause: Clause) -> None:
             reading.chain = []
         reading.add(framed)
         reading.verb = None
-        _report(reading, named, text, object_asked=False)
+        _report(reading, named, object_asked=False)
         return
     _read_adjustments(reading, clause, named, text)
 
@@ -218,36 +231,52 @@ def _read_request(reading: _Reading, clause: Clause) -> None:
 def _read_adjustments(reading: _Reading, clause: Clause, named: ClauseRegion, text: str) -> None:
     sliders = read_sliders(clause, None if clause.has(Role.CHANGE, Role.COLOUR) else reading.verb)
     looks = clause.all(Role.LOOK)
-    thing = next((leftover for leftover in named.leftovers if leftover.thing and not leftover.context), None)
-    if thing is not None and not named.terms and not looks and clause.has(Role.COLOUR):
-        reading.refuse(thing.text(reading.prompt), PART)  # "make the cup blue"
-        return
     found = _colour_operations(clause, named, sliders, text)
-    if not found:
-        found = [finish(draft, named.region, text) for draft in sliders.drafts]
+    found = found or [finish(draft, named.region, text) for draft in sliders.drafts]
+    if _refuses(reading, clause, named, found) or (not (found or looks) and _extend_chain(reading, named, sliders)):
+        return
     operations = [operation for operation in found if operation is not None]
-    if looks and len(operations) < len(found):
+    if len(operations) < len(found):
         reading.unjudged.append(text)
-        found = list(operations)
-    if not (found or looks) and _extend_chain(reading, named, sliders):
-        return
-    whole_only = looks and (named.terms or clause.has(Role.REPLACE))
-    if whole_only or len(operations) < len(found):
-        reason = "a look is for the whole picture" if whole_only else "this does not say what should change, or how"
-        reading.refuse(text, f"{reason}; a part of it can be made brighter, darker, warmer, cooler, more or less colourful")
-        return
     _share_amounts(reading, clause, sliders, operations)
     reading.add(*operations)
     reading.verb = sliders.verb or reading.verb
-    for look in looks:
-        if look.entry.word not in {other.name for other in reading.looks}:
-            reading.looks.append(NamedLook(look.entry.word, _stress(clause), " ".join(look.words)))
+    known = {look.name for look in reading.looks}
+    new = {look.entry.word: look for look in reversed(looks) if look.entry.word not in known}
+    reading.looks += [NamedLook(name, _stress(clause), " ".join(look.words)) for name, look in reversed(new.items())]
     if operations or looks:
-        _report(reading, named, text, object_asked=bool(operations) and not looks)
+        _report(reading, named, object_asked=bool(operations) and not looks)
     elif clause.has(Role.LIKE) and not clause.has(Role.UNKNOWN, Role.OPERATION):
         reading.unjudged.append(text)
     elif any(concept.role not in _EMPTY for concept in clause.concepts):
         _miss(reading, clause, text)
+
+
+def _refuses(reading: _Reading, clause: Clause, named: ClauseRegion, found: Sequence[Operation | None]) -> bool:
+    """Whether the clause asks for what is not offered: a colour for a thing, a look for a part, no direction."""
+    text, looks = clause.text(reading.prompt), clause.has(Role.LOOK)
+    thing = next((leftover for leftover in named.leftovers if leftover.thing and not leftover.context), None)
+    if thing is not None and not named.terms and not looks and clause.has(Role.COLOUR):
+        reading.refuse(thing.text(reading.prompt), PART)  # "make the cup blue"
+    elif looks and _adds_a_thing(clause):
+        reading.refuse(text, REASONS["object"])  # "add a spaceship"
+    elif looks and (named.terms or clause.has(Role.REPLACE)):
+        reading.refuse(text, f"a look is for the whole picture; {_OF_A_PART}")
+    elif not looks and None in found:
+        reading.refuse(text, f"this does not say what should change, or how; {_OF_A_PART}")
+    else:
+        return False
+    return True
+
+
+def _adds_a_thing(clause: Clause) -> bool:
+    """Whether a look's word is what should be added ("add a spaceship", not "add a sci-fi look")."""
+    concepts = clause.concepts
+    if not any(concept.entry.word == "add" for concept in clause.all(Role.VERB)):
+        return False
+    last = concepts[-1]
+    before = concepts[-2] if len(concepts) > 1 else last
+    return last.role is Role.LOOK and last.entry.kind is None and before.words[-1] in ("a", "an", "some", "the")
 
 
 def _miss(reading: _Reading, clause: Clause, text: str) -> None:
@@ -258,9 +287,14 @@ def _miss(reading: _Reading, clause: Clause, text: str) -> None:
         reading.misses.append(text)
 
 
-def _report(reading: _Reading, named: ClauseRegion, text: str, *, object_asked: bool) -> None:
+def _report(reading: _Reading, named: ClauseRegion, *, object_asked: bool) -> None:
     """Refuse a thing that an operation is asked for, and note other words as unjudged."""
+    strange = [leftover for leftover in named.leftovers if not leftover.context and not leftover.thing]
+    if sum(len(leftover.concepts) for leftover in strange) > _FEW:
+        reading.refuse(strange[0].text(reading.prompt), f"this was not understood; {POSSIBLE}")
     for leftover in named.leftovers:
+        if leftover.purpose:
+            continue
         if leftover.thing and object_asked and not leftover.context and not named.terms:
             reading.refuse(leftover.text(reading.prompt), PART)
         else:
@@ -337,12 +371,14 @@ def _describes(clause: Clause, index: int) -> bool:
 
 def _does(clause: Clause, sliders: Sliders) -> bool:
     """Whether something is to be done with a clause's colour ("a pink light" only describes)."""
-    return bool(sliders.drafts) or sliders.verb is not None or clause.has(Role.CHANGE, Role.REPLACE)
+    return bool(sliders.drafts) or sliders.verb is not None or clause.has(Role.CHANGE, Role.REPLACE) or sliders.too
 
 
 def _coloured(clause: Clause, named: ClauseRegion, sliders: Sliders, concept: Concept, text: str) -> Operation | None:
     amount, explicit = _colour_amount(sliders)
     colour = concept.colour
+    if sliders.too and not sliders.drafts:
+        return _cast(colour, named, text)
     tonal = next((draft.tonal or TONES.get(draft.kind) for draft in sliders.drafts if draft.tonal or draft.kind in TONES), None)
     if colour is None:
         return None
@@ -360,6 +396,14 @@ def _coloured(clause: Clause, named: ClauseRegion, sliders: Sliders, concept: Co
     if clause.has(Role.REPLACE):
         return None
     return Operation(Kind.OVERLAY, amount, named.region, colour, explicit=explicit, clause=text)
+
+
+def _cast(colour: Colour, named: ClauseRegion, text: str) -> Operation:
+    """Less of a cast: "too blue" asks for warmer, "too green" for more magenta."""
+    for kind, towards, away in ((Kind.WARMTH, _BLUES, _YELLOWS), (Kind.TINT, _GREENS, _MAGENTAS)):
+        if colour.name in (*towards, *away):
+            return Operation(kind, 0.3 if colour.name in towards else -0.3, named.region, clause=text)
+    return Operation(Kind.OVERLAY, -0.3, named.region, colour, clause=text)
 
 
 def _colour_amount(sliders: Sliders) -> tuple[float, bool]:

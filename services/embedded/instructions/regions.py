@@ -8,7 +8,9 @@ from services.embedded.instructions.clauses import Clause, Concept
 from services.embedded.instructions.operations import Area, Region, Term
 from services.embedded.instructions.vocabulary import Role
 
-_POINTERS = frozenset("the this that these those all any every his her their my your our".split())
+_POINTERS = frozenset(
+    {"the", "this", "that", "these", "those", "all", "any", "every", "his", "her", "their", "my", "your", "our"}
+)
 _NAMES_AFTER = (Role.OPERATION, Role.TONAL, Role.LOOK, Role.AREA, Role.HUES, Role.BORDER, Role.PICTURE, Role.TEXT)
 _UNREAD = (Role.UNKNOWN, Role.REFUSED)
 
@@ -20,12 +22,14 @@ class Leftover:
     Attributes:
         concepts: the words.
         thing: whether they name a part of the picture ("brighten the cat"), by their place in the clause.
-        context: whether they describe, behind "like", "for" and so on.
+        context: whether they describe, behind "like", "at" and so on.
+        purpose: whether they only say why or for whom.
     """
 
     concepts: tuple[Concept, ...]
     thing: bool
     context: bool
+    purpose: bool
 
     def text(self, prompt: str) -> str:
         """The words as they were written."""
@@ -91,8 +95,9 @@ def _names_a_hue(concepts: list[Concept], index: int) -> bool:
 
 def _leftover(concepts: list[Concept], start: int, end: int) -> Leftover:
     before = concepts[start - 1] if start else None
-    context = any(concept.role in (Role.LIKE, Role.CONTEXT) for concept in concepts[:start])
+    purpose = any(concept.role is Role.PURPOSE for concept in concepts[:start])
+    context = purpose or any(concept.role in (Role.LIKE, Role.CONTEXT) for concept in concepts[:start])
     thing = before is not None and (
         before.role in (Role.DETERMINER, Role.INSIDE, Role.OPERATION, Role.VERB, Role.EXCEPT, Role.KEEP, Role.ONLY, Role.REPLACE)
     )
-    return Leftover(tuple(concepts[start:end]), thing, context)
+    return Leftover(tuple(concepts[start:end]), thing, context, purpose)

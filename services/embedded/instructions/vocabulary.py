@@ -38,7 +38,8 @@ class Role(IntEnum):  # integers hash fast, and the parser looks up roles often
     COLOURS = auto()
     DETERMINER = auto()
     INSIDE = auto()  # a part of the picture may follow
-    CONTEXT = auto()  # what follows describes, and asks for nothing
+    PURPOSE = auto()  # what follows asks for nothing
+    CONTEXT = auto()  # what follows describes how it should look
     TO = auto()
     LIKE = auto()
     JOIN = auto()
@@ -101,7 +102,7 @@ _SIZES = {"size_small": 0.02, "size_large": 0.12}
 
 def words_of(phrase: str) -> tuple[str, ...]:
     """The words of a phrase as the tokenizer gives them."""
-    plain = phrase.lower().replace("&", " and ").replace(" / ", " / ")
+    plain = phrase.lower().replace("&", " and ")
     spelling: dict[str, str] = TABLE["spelling"]
     return tuple(spelling.get(word, word) for word in _SEPARATORS.split(plain.strip()))
 
@@ -125,6 +126,9 @@ def _fill() -> None:
         _fill_verbs(name, text)
     for name, text in TABLE["levels"].items():
         _put(text, Entry(Role.LEVEL, value=int(name) / 100))
+
+
+def _fill_operations() -> None:
     for name, text in TABLE["tonal"].items():
         _put(text, Entry(Role.TONAL, Kind(name), 0))
     for name, forms in TABLE["operations"].items():
@@ -144,6 +148,7 @@ def _fill_verbs(name: str, text: str) -> None:
 
 
 _fill()
+_fill_operations()
 
 
 def _lengths() -> dict[str, tuple[int, ...]]:
@@ -156,3 +161,5 @@ def _lengths() -> dict[str, tuple[int, ...]]:
 
 LENGTHS = _lengths()
 """For each word that starts a phrase, the numbers of words of such phrases, longest first."""
+KNOWN = frozenset(word for phrase in (*VOCABULARY, *LOOKS) for word in phrase)
+"""Every word of the table."""

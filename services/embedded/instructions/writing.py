@@ -80,9 +80,7 @@ def phrase(operation: Operation, variant: int = 0) -> str:
     number = f"{abs(operation.amount) * 100:.1f}".removesuffix(".0")
     colour = str(operation.colour or "")
     where = _where(operation)
-    text = template.format(
-        n=number, c=colour, a="an" if colour[:1] in tuple("aeio") else "a", r=where, d=_detail(operation)
-    )
+    text = template.format(n=number, c=colour, a="an" if colour[:1] in tuple("aeio") else "a", r=where, d=_detail(operation))
     if operation.ratio is not None:
         return f"crop to {_shape(operation.ratio)}"
     if operation.kind is Kind.CROP and operation.positions:

@@ -1,8 +1,8 @@
-"""What one critique is based on: the source brought into the framing that was asked for, the picture that the instruction should
-give, and how the candidate compares with both.
+"""What one critique is based on: the source in the framing that was asked for, the picture that the instruction should give, and
+how the candidate compares with both.
 
-Geometry is measured by doing it to the source: a candidate that was cropped as asked is compared with the cropped source, whatever
-its number of pixels.
+Geometry is measured by doing it to the source: a candidate that was cropped as asked is compared with the cropped source,
+whatever its number of pixels.
 """
 
 from __future__ import annotations
@@ -189,7 +189,9 @@ def _look(instruction: Instruction, start: Tone) -> Look | None:
 def _raw_structure(before: U8, after: U8) -> float:
     """Structure that the two pictures share when one is laid over the other as they are."""
     width, height = fit(before.shape[1], before.shape[0], _RAW)
-    planes = [reduce_picture(np.asarray(cv2.resize(one, (width, height), interpolation=cv2.INTER_AREA))) for one in (before, after)]
+    planes = [
+        reduce_picture(np.asarray(cv2.resize(one, (width, height), interpolation=cv2.INTER_AREA))) for one in (before, after)
+    ]
     first, second = (np.ascontiguousarray(plane.frame[..., 0]) for plane in planes)
     return shared_structure(first, second) / max(0.2, shared_structure(first, first))
 

@@ -1,8 +1,8 @@
 """The looks that the thinker knows, as differences from an ordinary, well exposed daylight photograph in CIELAB.
 
-They describe typical pictures of the look at moderate strength, and are `fitted` to the source, so that an effect that the source
-already has is not added a second time. A candidate is compared with the source's thumb `in_look`, not with the numbers: the effect
-of a warm cast on lightness is then counted once, and in the same way in the target and in the measurement.
+They describe typical pictures of the look at moderate strength, and are `fitted` to the source, so that an effect that the
+source already has is not added a second time. A candidate is compared with the source's thumb `in_look`, not with the numbers: the
+effect of a warm cast on lightness is then counted once, and in the same way in the target and in the measurement.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Look:
     L* at the ends. `cast`, `shadows` and `highlights` are (a*, b*) added everywhere (at L* 50, growing with lightness), in the
     dark and in the bright half. `chroma` multiplies colourfulness, `mono` is the share of colour taken away before the casts.
     `vignette` is the loss of lightness in the corners (share), `top` the change of L* at the upper edge, `haze` and `glow` are
-    shares, `grain` the standard deviation of the noise in L*. `key` is the usual mean L* of such pictures, or 0 where any will do.
+    shares, `grain` the standard deviation of the noise in L*. `key` is the usual mean L* of such pictures, or 0 for any.
     """
 
     light: float = 0.0

@@ -1,8 +1,8 @@
 # ruff: noqa: PLR2004 - the calibration of the scores: every number's unit is in the description next to it
 """How far each clause of an instruction is carried out, and the semantic score.
 
-Every clause is a part: measured, with a share and the figure behind it, or not measured, with the reason. A picture satisfies only
-if every part was measured.
+Every clause is a part: measured, with a share and the figure behind it, or not measured, with the reason. A picture satisfies
+only if every part was measured.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Part:
     """One clause and how far it is done (1 done, 0 not at all, below 0 worse than before).
 
     `operation` is None for a look, its grain, and what is not an operation. `measured` is False where nothing was: `description`
-    then says why.
+    then says why. `ratio` is the measured share of the expected change, where there is one.
     """
 
     name: str
@@ -44,6 +44,7 @@ class Part:
     description: str
     operation: Operation | None = None
     measured: bool = True
+    ratio: float | None = None
 
 
 def parts_of(evidence: Evidence) -> list[Part]:
@@ -122,7 +123,7 @@ def _modelled(evidence: Evidence, operation: Operation) -> Part:
         outside = _outside(evidence, mask)
         done -= max(0.0, min(1.0, (outside - 1.5) / 4.0))
         description += f", {outside:.1f} CIELAB beside what was expected outside the region"
-    return Part(name, done, 0.8, description, operation)
+    return Part(name, done, 0.8, description, operation, ratio=ratio)
 
 
 def _outside(evidence: Evidence, mask: F32) -> float:
@@ -223,7 +224,9 @@ def _texture(evidence: Evidence, operation: Operation) -> tuple[float, str]:
         return _ramp(share, 2.0, 20.0), f"noise {-share:+.0f}%"
     if operation.kind is Kind.CLARITY:
         first, second = (_ratio(one.texture.medium + one.texture.coarse, one.tone.contrast) for one in (before, after))
-        return _graded(operation, 100.0 * (_ratio(second, first) - 1.0), 4.0), f"local contrast {100 * (second / first - 1):+.0f}%"
+        return _graded(
+            operation, 100.0 * (_ratio(second, first) - 1.0), 4.0
+        ), f"local contrast {100 * (second / first - 1):+.0f}%"
     first, second = _sharpness(before.texture), _sharpness(after.texture)
     if operation.kind is Kind.BLUR:
         softer = 100.0 * (_ratio(first, second) - 1.0)
@@ -260,7 +263,10 @@ def _text(evidence: Evidence, operation: Operation) -> tuple[float, str]:
         where &= side(*changed.shape, area) > 0.1
     share, strayed = float((own & where).mean()), float((own & ~where).sum() / max(1, int(own.sum())))
     done = _ramp(share, 0.0006, 0.003) * (1.0 - _ramp(strayed, 0.2, 0.6))
-    return done, f"{100 * share:.2f}% of the picture is new and {operation.colour} where it should stand (the letters are not read)"
+    return (
+        done,
+        f"{100 * share:.2f}% of the picture is new and {operation.colour} where it should stand (the letters are not read)",
+    )
 
 
 def _border(evidence: Evidence, operation: Operation) -> tuple[float, str]:

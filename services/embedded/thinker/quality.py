@@ -58,7 +58,9 @@ def _clipping(evidence: Evidence) -> list[Damage]:
     return [
         Damage("clipping", min(4.5, 12.0 * (bright - 0.02)), f"{100 * bright:.1f}% more of the light is blown out"),
         Damage("clipping", min(3.5, 9.0 * (dim - 0.03)), f"{100 * dim:.1f}% more of the light is blocked up"),
-        Damage("colour", min(3.0, 0.25 * (garish - 2.0)), f"the colours are garish, {garish:.0f} units beyond what was asked for"),
+        Damage(
+            "colour", min(3.0, 0.25 * (garish - 2.0)), f"the colours are garish, {garish:.0f} units beyond what was asked for"
+        ),
     ]
 
 
@@ -90,7 +92,9 @@ def _colour(evidence: Evidence) -> list[Damage]:
         if where.mean() > 0.01:
             moved = float(np.percentile(shift[where], 75))
             weight = min(1.0, 0.4 + 4.0 * float(where.mean()))
-            out.append(Damage("colour", min(5.0, rate * weight * (moved - free)), f"{name} shifted by {moved:.0f} units of a*, b*"))
+            out.append(
+                Damage("colour", min(5.0, rate * weight * (moved - free)), f"{name} shifted by {moved:.0f} units of a*, b*")
+            )
     return out
 
 
@@ -139,7 +143,7 @@ def _gradient(light: F32) -> F32:
 
 
 def _halos(evidence: Evidence) -> list[Damage]:
-    """Bright or dark rims along strong edges: what a tone curve does not explain, at middle widths, near edges against elsewhere."""
+    """Bright or dark rims along strong edges: what a tone curve does not explain, near edges against elsewhere."""
     before = np.ascontiguousarray(evidence.comparison.source.frame[..., 0])
     if min(before.shape) < 48:
         return []
@@ -155,7 +159,9 @@ def _halos(evidence: Evidence) -> list[Damage]:
         return []
     near, far = (float(np.sqrt((middle[where] ** 2).mean())) for where in (edges, ~edges))
     halo = near - 1.5 * far
-    allowed = 2.2 + 4.0 * sum(abs(one.amount) for one in evidence.operations(Kind.CLARITY, Kind.SHADOWS, Kind.HIGHLIGHTS, Kind.GLOW))
+    allowed = 2.2 + 4.0 * sum(
+        abs(one.amount) for one in evidence.operations(Kind.CLARITY, Kind.SHADOWS, Kind.HIGHLIGHTS, Kind.GLOW)
+    )
     blurred = bool(evidence.operations(Kind.BLUR, Kind.DENOISE, Kind.RECOLOUR, Kind.TEXT, Kind.BORDER, Kind.INVERT))
     return [] if blurred else [Damage("texture", min(4.0, 0.9 * (halo - allowed)), f"halos of {halo:.1f} L* along edges")]
 
@@ -177,7 +183,10 @@ def _detail(evidence: Evidence) -> list[Damage]:
     excused = smaller or bool(evidence.operations(*_SOFTENS, *GEOMETRY)) or evidence.drawn.any()
     soft = softer - 0.22 - (0.5 * look.haze + 1.2 * look.glow if look else 0.0)
     sharpness = [] if excused else [Damage("detail", min(4.0, 6.0 * soft), f"{100 * softer:.0f}% of the sharpness is lost")]
-    return [*sharpness, Damage("detail", min(5.0, 9.0 * (lost - allowed)), f"{100 * lost:.0f}% of the source's detail is not found again")]
+    return [
+        *sharpness,
+        Damage("detail", min(5.0, 9.0 * (lost - allowed)), f"{100 * lost:.0f}% of the source's detail is not found again"),
+    ]
 
 
 def _layout(evidence: Evidence) -> list[Damage]:
@@ -199,7 +208,11 @@ def _strayed(evidence: Evidence) -> list[Damage]:
     share = float(((local > 13.0) & (astray > 10.0)).mean())
     out = [Damage("rest", min(5.0, 14.0 * (share - 0.02)), f"{100 * share:.0f}% of the picture changed in ways nobody asked for")]
     masks = [mask for region, mask in evidence.masks.items() if region.terms]
-    if masks and evidence.look is None and all(one.region.terms for one in evidence.operations(*Kind) if one.kind not in GEOMETRY):
+    if (
+        masks
+        and evidence.look is None
+        and all(one.region.terms for one in evidence.operations(*Kind) if one.kind not in GEOMETRY)
+    ):
         outside = np.maximum.reduce(masks) < 0.05
         if outside.any():
             moved = float(astray[outside].mean())

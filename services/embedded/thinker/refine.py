@@ -65,15 +65,16 @@ def _requested(part: Part, used: Instruction, turn_instruction: str) -> str:
         return own if before is None else _again(before, own, operation)
     if part.done < 0.1:
         # The words had no effect: the first standard phrase, then the next one.
-        tried = -1 if before.clause == operation.clause and phrase(operation) not in before.clause else variant_in(
-            turn_instruction.lower(), operation
+        tried = (
+            -1
+            if before.clause == operation.clause and phrase(operation) not in before.clause
+            else variant_in(turn_instruction.lower(), operation)
         )
         return phrase(replace(operation, amount=before.amount), (tried + 1) % variants(operation))
     if SPECS[operation.kind].strength is Strength.EXACT:
         return own
-    factor = float(np.clip(0.9 / max(part.done, 0.2), 1.15, 2.0))
-    if part.description.startswith("3") and part.description[3:4] == "%":
-        factor = 0.6
+    wanted = 1.0 / part.ratio if part.ratio is not None and part.ratio > 0 else 0.9 / max(part.done, 0.2)
+    factor = float(np.clip(wanted, 0.4, 2.0))
     amount = float(np.clip(before.amount * factor, -0.95, 0.95))
     return phrase(replace(operation, amount=amount), variant_in(turn_instruction.lower(), operation))
 
@@ -124,7 +125,9 @@ def _tint_colour(a: float, b: float) -> Colour:
 def _look_phrases(evidence: Evidence, look: Look, used: Instruction, turn_instruction: str) -> list[str]:
     """The phrases that move tone, colour and grain towards the look, with the amounts of the solver."""
     named = {operation.key for operation in evidence.instruction.operations}
-    tried = {operation.key: operation for operation in used.operations if operation.kind in MODELLED and not operation.region.inverted}
+    tried = {
+        operation.key: operation for operation in used.operations if operation.kind in MODELLED and not operation.region.inverted
+    }
     fixed = [one for one in evidence.instruction.operations if one.kind in MODELLED]
     if look.mono >= 1.0 and look.cast == (0.0, 0.0) and not evidence.operations(Kind.MONOCHROME):
         fixed.append(Operation(Kind.MONOCHROME, 1.0))

@@ -239,6 +239,7 @@ def test_straighten_undoes_a_tilt(degrees: float) -> None:
     edge = np.array([int(np.argmax(np.abs(np.diff(level[:, column])))) for column in (20, level.shape[1] - 20)])
     assert abs(edge[1] - edge[0]) <= 2
 
+
 def test_crops() -> None:
     assert edit("crop to a square").size == (160, 160)
     assert edit("crop to 16:9").size == (240, 135)
