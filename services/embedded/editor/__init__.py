@@ -1,9 +1,7 @@
-"""The embedded editor: named operations carried out by classical image processing.
+"""The embedded editor: named operations carried out by classical image processing, and the rest refused.
 
-picture.py                     CIELAB in float32, and the masks that confine operations
-tone.py, colour.py, effects.py operations on pixels
-drawing.py                     text and borders
-classical_pipeline.py          read the instruction, refuse or apply, report
+classical_pipeline.py   read the instruction, refuse or apply, report
+drawing.py              text and borders
 """
 
 from __future__ import annotations

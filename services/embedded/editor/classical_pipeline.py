@@ -12,12 +12,12 @@ from PIL import Image
 from services.editor.pipelines.base import Capabilities, EditJob, EditResult
 from services.embedded.cielab import F32, f32
 from services.embedded.editor.drawing import draw_border, draw_text
-from services.embedded.editor.picture import Picture
-from services.embedded.editor.retouching import retouch
 from services.embedded.geometry import NotTiltedError, reshape
 from services.embedded.instructions import parse
 from services.embedded.instructions.operations import DRAWN, GEOMETRY, SPECS, Instruction, Kind, Operation, Strength
 from services.embedded.regions import Regions, UnclearRegionError
+from services.embedded.retouching.picture import Picture
+from services.embedded.retouching.retouch import retouch
 from services.errors import ApiError
 from services.imaging.shapes import framed, scaled
 

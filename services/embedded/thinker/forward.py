@@ -12,10 +12,10 @@ from dataclasses import replace
 import numpy as np
 
 from services.embedded.cielab import F32
-from services.embedded.editor.picture import Picture
-from services.embedded.editor.retouching import retouch
 from services.embedded.instructions.operations import DRAWN, GEOMETRY, TONES, WHOLE, Area, Kind, Operation, Region
 from services.embedded.regions import side, tone_range
+from services.embedded.retouching.picture import Picture
+from services.embedded.retouching.retouch import retouch
 from services.embedded.thinker.pictures import showable
 
 _TEXTURE = frozenset({Kind.GRAIN, Kind.DENOISE, Kind.SHARPEN, Kind.BLUR, Kind.CLARITY})

@@ -1,8 +1,8 @@
 """The looks that the thinker knows, as differences from an ordinary, well exposed daylight photograph in CIELAB.
 
 They describe typical pictures of the look at moderate strength, and are `fitted` to the source, so that an effect that the
-source already has is not added a second time. A candidate is compared with the source's thumb `in_look`, not with the numbers: the
-effect of a warm cast on lightness is then counted once, and in the same way in the target and in the measurement.
+source already has is not added a second time. A candidate is compared with the source's thumb `in_look`, not with the numbers:
+the effect of a warm cast on lightness is then counted once, and in the same way in the target and in the measurement.
 """
 
 from __future__ import annotations

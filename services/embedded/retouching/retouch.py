@@ -7,10 +7,10 @@ from collections.abc import Callable
 import numpy as np
 
 from services.embedded.cielab import F32
-from services.embedded.editor import colour, effects, tone
-from services.embedded.editor.picture import Picture
 from services.embedded.instructions.colour_names import Colour
 from services.embedded.instructions.operations import Kind, Operation
+from services.embedded.retouching import colour, effects, tone
+from services.embedded.retouching.picture import Picture
 
 # The functions that carry out each kind of operation, by the arguments they take.
 _PLAIN: dict[Kind, Callable[[Picture, float, F32 | None], None]] = {

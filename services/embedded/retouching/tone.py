@@ -11,8 +11,8 @@ from collections.abc import Callable
 import numpy as np
 
 from services.embedded.cielab import F32, f32, lightness_to_luminance, luminance_to_lightness
-from services.embedded.editor.picture import Picture
 from services.embedded.filters import base_layer, smoothstep
+from services.embedded.retouching.picture import Picture
 
 _NODES = 1 << 14
 _STOPS = 2.0  # what 100 % of exposure is, in photographic stops

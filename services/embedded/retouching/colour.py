@@ -18,9 +18,9 @@ from services.embedded.cielab import (
     painted,
     white_shift,
 )
-from services.embedded.editor.picture import Picture
 from services.embedded.filters import smoothstep
 from services.embedded.instructions.colour_names import Colour
+from services.embedded.retouching.picture import Picture
 
 _NEUTRAL_LAYER = 8.0  # chroma below which a colour counts as black, grey or white
 _SPLIT_CHROMA = 42.0
