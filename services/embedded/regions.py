@@ -85,7 +85,7 @@ class Regions:
             return sky(self._source)
         if term.area in (Area.SHADOWS, Area.MIDTONES, Area.HIGHLIGHTS):
             return tone_range(self._lab[..., 0], term.area)
-        return side(*self._source.shape[:2], term.area)
+        return side(self._source.shape[0], self._source.shape[1], term.area)
 
     @cached_property
     def _lab(self) -> F32:
@@ -132,7 +132,7 @@ def hue_range(lab: F32, colour: Colour) -> F32:
     away = np.abs((angle + 180) % 360 - 180).astype(np.float32) - np.float32((high - low) / 2)
     warm = _WARM[0] <= (middle + 180) % 360 - 180 <= _WARM[1]
     vivid = smoothstep(30, 46, chroma) if warm else smoothstep(11, 25, chroma)
-    return (1 - smoothstep(0, _SOFT_WARM if warm else _SOFT, away)) * vivid
+    return (1 - smoothstep(0, _SOFT_WARM if warm else _SOFT, f32(away))) * vivid
 
 
 def tone_range(lightness: F32, area: Area) -> F32:
@@ -150,7 +150,7 @@ def side(height: int, width: int, area: Area) -> F32:
     across = (np.arange(width, dtype=np.float32)[None, :] + 0.5) / width
     if area in (Area.CENTRE, Area.EDGES):
         distance = np.sqrt((2 * down - 1) ** 2 / 2 + (2 * across - 1) ** 2 / 2)
-        edges = smoothstep(0.2, 0.9, distance)
+        edges = smoothstep(0.2, 0.9, f32(distance))
         return edges if area is Area.EDGES else 1 - edges
     ramp = {Area.TOP: down, Area.BOTTOM: 1 - down, Area.LEFT: across, Area.RIGHT: 1 - across}[area]
     return np.ascontiguousarray(np.broadcast_to(1 - smoothstep(0.05, 0.65, ramp), (height, width)))

@@ -54,6 +54,7 @@ _STRESS = {0.06: 0.3, 0.12: 0.45, 0.15: 0.55, 0.3: 0.9, 0.55: 1.5, 0.8: 1.9, 1.0
 _NOUNS = frozenset({Kind.GRAIN, Kind.VIGNETTE, Kind.HAZE, Kind.GLOW, Kind.SEPIA, Kind.MONOCHROME})
 _DIRECTED = frozenset(kind for kind, spec in SPECS.items() if spec.signed) - _NOUNS
 _FEW = 2
+_LESS = 0.6  # of the amount without a limit
 _SHOWN = 80
 
 
@@ -138,13 +139,22 @@ def _read_clause(reading: _Reading, clause: Clause) -> None:
     if mood == "not" and clause.has(Role.ENOUGH):
         mood = "do"
     if clause.has(Role.LIMIT) or (mood == "not" and clause.has(Role.TOO)):
-        return  # "but not too much": the amounts are moderate anyway
+        _moderate(reading)
+        return
     if mood == "do":
         if own_verb:
             reading.chain = []
         _read_request(reading, clause)
     else:
         _read_protection(reading, clause, excepts=mood == "except")
+
+
+def _moderate(reading: _Reading) -> None:
+    """Do less of what was asked for without an amount: "but not too much"."""
+    for index in reading.chain:
+        earlier = reading.operations[index]
+        if not earlier.explicit and SPECS[earlier.kind].strength is Strength.SLIDER:
+            reading.operations[index] = replace(earlier, amount=_LESS * earlier.amount)
 
 
 def _continues(clause: Clause, mood: str) -> bool:
@@ -160,8 +170,8 @@ def _read_protection(reading: _Reading, clause: Clause, *, excepts: bool) -> Non
     """What must not happen or change: operations are ruled out, regions protected, the rest refused."""
     named = find_region(clause)
     names = [concept.entry for concept in clause.all(Role.OPERATION, Role.TONAL)]
-    directed = {(entry.kind, entry.sign) for entry in names if entry.kind in _DIRECTED and entry.sign}
-    reading.unwanted |= {(kind, sign) for kind, sign in directed if kind is not None}
+    directed = {(entry.kind, entry.sign) for entry in names if entry.kind is not None and entry.kind in _DIRECTED and entry.sign}
+    reading.unwanted |= directed
     kinds = {entry.kind for entry in names if entry.kind is not None} - {kind for kind, _ in directed}
     kinds |= {Kind.CROP} if clause.has(Role.CROP) else set()
     kinds |= {Kind.ROTATE} if clause.has(Role.ROTATE) else set()
@@ -377,11 +387,11 @@ def _does(clause: Clause, sliders: Sliders) -> bool:
 def _coloured(clause: Clause, named: ClauseRegion, sliders: Sliders, concept: Concept, text: str) -> Operation | None:
     amount, explicit = _colour_amount(sliders)
     colour = concept.colour
-    if sliders.too and not sliders.drafts:
-        return _cast(colour, named, text)
     tonal = next((draft.tonal or TONES.get(draft.kind) for draft in sliders.drafts if draft.tonal or draft.kind in TONES), None)
     if colour is None:
         return None
+    if sliders.too and not sliders.drafts:
+        return _cast(colour, named, text)
     if tonal is not None:
         region = Region((*named.region.terms, Term(tonal)))
         return Operation(Kind.SPLIT_TONE, amount, region, colour, explicit=explicit, clause=text)

@@ -53,6 +53,8 @@ class ClauseRegion:
 def find_region(clause: Clause) -> ClauseRegion:
     """Read areas, hues ("the reds") and coloured things ("the red car") out of a clause."""
     found = ClauseRegion()
+    changes = clause.has(Role.CHANGE, Role.REPLACE) and not clause.has(Role.AREA, Role.HUES, Role.BORDER)
+    several = changes and len(clause.all(Role.COLOUR)) > 1
     concepts = clause.concepts
     index = 0
     while index < len(concepts):
@@ -61,7 +63,8 @@ def find_region(clause: Clause) -> ClauseRegion:
             found.terms.append(Term(concept.entry.area))
         elif concept.role is Role.HUES:
             found.terms.append(Term(Area.HUE, concept.colour))
-        elif concept.role is Role.COLOUR and _names_a_hue(concepts, index):
+        elif concept.role is Role.COLOUR and (several or _names_a_hue(concepts, index)):
+            several = False  # "turn everything red to green": the first is what changes
             end = _end_of_run(concepts, index + 1)
             thing = " ".join(word for other in concepts[index + 1 : end] for word in other.words)
             found.terms.append(Term(Area.HUE, concept.colour, thing))

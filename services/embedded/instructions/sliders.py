@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from services.embedded.instructions.clauses import Clause, Concept
-from services.embedded.instructions.operations import SPECS, TONES, Area, Kind, Operation, Region, Term
+from services.embedded.instructions.operations import SPECS, TONES, Area, Kind, Operation, Region, Strength, Term
 from services.embedded.instructions.vocabulary import Role
 
 _NAMES = (Role.OPERATION, Role.TONAL)
 _FULL_TURN = 180.0  # degrees of hue that count as 100 %
+_COMPLAINT = 0.4  # how much brighter what is too dark is made
 _STOPS = 2.0  # photographic stops that count as 100 % of exposure
 _DOWN_WHEN_DEEPENED = frozenset({*TONES, Kind.EXPOSURE})
 
@@ -44,10 +45,15 @@ class Draft:
             turn = self.verb.entry.sign
         return turn * (self.sign or 1)
 
+    def _unmeasured(self) -> float:
+        if self.reversed and SPECS[self.kind].strength is Strength.SLIDER:
+            return _COMPLAINT
+        return self.level or SPECS[self.kind].default
+
     @property
     def signed(self) -> float:
         """The share with every direction multiplied in; "decrease by -20%" means 20 % down."""
-        size = self.amount if self.amount is not None else ((not self.reversed and self.level) or SPECS[self.kind].default)
+        size = self.amount if self.amount is not None else self._unmeasured()
         known_direction = self.verb is not None or self.sign < 0
         return self.direction * (abs(size) if known_direction and self.direction < 0 else size)
 

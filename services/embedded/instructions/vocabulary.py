@@ -96,7 +96,7 @@ REASONS: dict[str, str] = {name: group["sentence"] for name, group in TABLE["ref
 NOTHING_TO_PROTECT = frozenset(phrases_of(TABLE["words"]["nothing_to_protect"]))
 """What "keep the … unchanged" may name although every edit preserves it."""
 _SEPARATORS = re.compile(r"[-\s]+")
-_MILD = 0.2
+_DEFAULTS = {"mild": 0.2, "complaint": 0.4}
 _SIZES = {"size_small": 0.02, "size_large": 0.12}
 
 
@@ -134,7 +134,7 @@ def _fill_operations() -> None:
     for name, forms in TABLE["operations"].items():
         for form, text in forms.items():
             sign = 0 if form == "noun" else 1 if form.endswith("up") else -1
-            _put(text, Entry(Role.OPERATION, Kind(name), sign, _MILD if form.startswith("mild") else 0.0))
+            _put(text, Entry(Role.OPERATION, Kind(name), sign, _DEFAULTS.get(form.split("_")[0], 0.0)))
     for name, look in TABLE["looks"].items():
         for phrase in phrases_of(look["phrases"]):
             LOOKS.setdefault(words_of(phrase), name)

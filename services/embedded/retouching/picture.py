@@ -42,7 +42,7 @@ def lab_of(source: U8) -> F32:
     def convert(rows: slice) -> None:
         lab[rows] = rgb_to_lab(source[rows])
 
-    each_strip(*source.shape[:2], convert)
+    each_strip(source.shape[0], source.shape[1], convert)
     return lab
 
 

@@ -42,7 +42,7 @@ class Evidence:
         tilts: degrees by which the lines of source and candidate are off level, where that is to be changed.
         look: the joined looks, fitted to the source; None without one.
         expected: the thumb that the instruction should give.
-        without: for each modelled operation, the thumb that all others should give.
+        without: for each operation, the thumb that all others should give; beside a look, that of the operation alone.
         masks: those of the regions that it names, on the thumb.
         unclear: why a region or a tilt is not measured, by region or operation.
         unchanged: whether the candidate is the source as it was.
@@ -123,7 +123,10 @@ def gather(instruction: Instruction, source: U8, candidate: U8) -> Evidence:
         tilts=_tilts(before, after) if any(one.kind is Kind.STRAIGHTEN for one in operations) else (None, None),
         look=look,
         expected=expect(operations),
-        without={one: expect([other for other in operations if other is not one]) for one in operations},
+        without={
+            one: expect([other for other in operations if other is not one]) if look is None else applied(thumb, [one], masks)
+            for one in operations
+        },
         masks=masks,
         unclear=unclear,
         unchanged=bool(before.shape == after.shape and np.array_equal(before, after)),

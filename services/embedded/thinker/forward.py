@@ -46,8 +46,8 @@ def mask_of(region: Region, thumb: F32, masks: Mapping[Region, F32]) -> F32 | No
     if any(term.area in (Area.HUE, Area.SKY) for term in region.terms):
         return None
     parts = [
-        tone_range(thumb[..., 0], term.area) if term.area in TONES.values() else side(*thumb.shape[:2], term.area)
+        tone_range(thumb[..., 0], term.area) if term.area in TONES.values() else side(thumb.shape[0], thumb.shape[1], term.area)
         for term in region.terms
     ]
-    mask = np.maximum.reduce(parts)
+    mask: F32 = np.maximum.reduce(parts)
     return 1 - mask if region.inverted else mask

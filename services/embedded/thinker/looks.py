@@ -66,7 +66,7 @@ class Look:
 
 
 def _look(figures: dict[str, Any]) -> Look:
-    values = {name: tuple(value) if isinstance(value, list) else float(value) for name, value in figures.items()}
+    values: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else float(value) for name, value in figures.items()}
     if "hues" in values:
         values["hues"] = tuple(HueMove(*move) for move in figures["hues"])
     return Look(**values)

@@ -94,6 +94,8 @@ def _operation(evidence: Evidence, operation: Operation) -> Part:
 
 def _modelled(evidence: Evidence, operation: Operation) -> Part:
     """The share of an operation's own expected change that the candidate shows, with a wide tolerance for its amount."""
+    if evidence.look is not None and evidence.comparison.in_place:
+        return _beside_a_look(evidence, operation)
     name, without, expected = operation.describe(), evidence.without[operation], evidence.expected
     if evidence.comparison.in_place:
         own, got = expected - without, evidence.after - without
@@ -124,6 +126,20 @@ def _modelled(evidence: Evidence, operation: Operation) -> Part:
         done -= max(0.0, min(1.0, (outside - 1.5) / 4.0))
         description += f", {outside:.1f} CIELAB beside what was expected outside the region"
     return Part(name, done, 0.8, description, operation, ratio=ratio)
+
+
+def _beside_a_look(evidence: Evidence, operation: Operation) -> Part:
+    """How near the whole change comes to the expected one, along the change that this operation makes alone."""
+    thumb = evidence.comparison.source.thumb
+    own = evidence.without[operation] - thumb
+    size = float((own**2).sum())
+    if size < 1e-3:
+        why = "its effect on this picture is too small to be measured"
+        return Part(operation.describe(), 0.0, 0.0, why, operation, measured=False)
+    expected, got = (float(((one - thumb) * own).sum()) / size for one in (evidence.expected, evidence.after))
+    off = max(0.0, abs(got - expected) - 0.5 - 0.25 * abs(expected)) / max(1.0, 0.7 * abs(expected))
+    figures = f"along it {got:+.1f} times its own change, of {expected:+.1f} wanted with the look"
+    return Part(operation.describe(), max(-0.5, 1.0 - off), 0.5, figures, operation)
 
 
 def _outside(evidence: Evidence, mask: F32) -> float:
@@ -218,7 +234,7 @@ def _sharpness(texture: Texture) -> float:
 def _texture(evidence: Evidence, operation: Operation) -> tuple[float, str]:
     before, after = evidence.comparison.before, evidence.comparison.after
     if operation.kind is Kind.GRAIN:
-        return _graded(operation, evidence.grain_added, 1.2), f"grain {evidence.grain_added:+.1f} L*"
+        return _graded(operation, evidence.grain_added, 2.4), f"grain {evidence.grain_added:+.1f} L*"
     if operation.kind is Kind.DENOISE:
         share = 100.0 * (1.0 - _ratio(after.texture.grain, before.texture.grain))
         return _ramp(share, 2.0, 20.0), f"noise {-share:+.0f}%"
@@ -260,7 +276,7 @@ def _text(evidence: Evidence, operation: Operation) -> tuple[float, str]:
     own = changed & (np.sqrt(((after - colour) ** 2).sum(axis=2)) < 30.0)
     where = np.ones(changed.shape, dtype=np.bool_)
     for area in operation.positions or (Area.BOTTOM,):
-        where &= side(*changed.shape, area) > 0.1
+        where &= side(changed.shape[0], changed.shape[1], area) > 0.1
     share, strayed = float((own & where).mean()), float((own & ~where).sum() / max(1, int(own.sum())))
     done = _ramp(share, 0.0006, 0.003) * (1.0 - _ramp(strayed, 0.2, 0.6))
     return (

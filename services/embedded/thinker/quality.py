@@ -115,7 +115,7 @@ def _texture(evidence: Evidence) -> list[Damage]:
     wanted = evidence.grain_wanted or sum(8.0 * operation.amount for operation in named)
     steeper = max(1.0, after.tone.contrast / (before.tone.contrast + 0.5))
     sharper = 1.0 + 1.5 * sum(operation.amount for operation in evidence.operations(Kind.SHARPEN, Kind.CLARITY))
-    noise = evidence.grain_added - 1.5 * wanted - 0.7 - before.texture.grain * (steeper * sharper - 1.0)
+    noise = evidence.grain_added - 2.2 * wanted - 0.7 - before.texture.grain * (steeper * sharper - 1.0)
     if not evidence.drawn.any():
         out.append(Damage("texture", min(4.0, 1.1 * noise), f"{evidence.grain_added:.1f} L* of noise that was not asked for"))
     return out

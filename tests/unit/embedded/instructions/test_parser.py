@@ -60,13 +60,20 @@ READ_AS = {
 
 # What people mean, where a reader of single words is wrong.
 MEANT = {
-    "it is too dark": ["exposure +30%"],
-    "way too bright": ["exposure -30%"],
-    "too grainy": ["denoise +30%"],
+    "it is too dark": ["exposure +40%"],
+    "way too bright": ["exposure -40%"],
+    "too grainy": ["denoise +40%"],
     "too much contrast": ["contrast -30%"],
+    "the picture is too blue": ["warmth +30%"],
+    "it is underexposed, fix it": ["exposure +40%"],
+    "turn everything red to green": ["recolour green +100% (red hues)"],
+    "make everything red": ["overlay red +30%"],
+    "don't make it warmer, make it cooler": ["warmth -30%"],
+    "lift the shadows so I can see his coat": ["shadows +30%"],
+    "blakc and whtie": ["monochrome +100%"],
     "make it less dark": ["exposure +20%"],
     "the picture isn't sharp enough": ["sharpen +30%"],
-    "make it warmer but not too warm": ["warmth +30%"],
+    "make it warmer but not too warm": ["warmth +18%"],
     "straighten the horizon": ["straighten"],
     "straighten by 2 degrees": ["rotate 2°"],
     "rotate to the left": ["rotate -90°"],
@@ -86,6 +93,9 @@ MEANT = {
 
 REFUSED = {
     "remove the car": "not recognised",
+    "add a spaceship": "not recognised",
+    "brighten it, no, don't brighten it": "ruled out",
+    "colourless green ideas sleep furiously": "not understood",
     "add a hat to the cat": "not recognised",
     "give the man a hat": "not recognised",
     "put a hat on the man": "not recognised",

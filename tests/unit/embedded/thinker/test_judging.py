@@ -118,7 +118,7 @@ def test_a_partly_followed_instruction_gets_part_of_the_score() -> None:
     instruction = "make it golden hour and put a hat on the man"
     verdict = judge(SMALL, imagined(SMALL, "make it golden hour"), instruction, instruction)
     assert 4 < verdict.semantic <= 6
-    assert '"put a hat on the man"' in verdict.reasoning
+    assert "“put a hat on the man”" in verdict.reasoning
     assert "put a hat on the man" in (verdict.refined_instruction or "")
 
 
@@ -144,7 +144,7 @@ def test_a_region_is_judged_by_what_changed_outside_it_too() -> None:
     source = photograph(height=200, width=260)
     instruction = "darken the left by 40%"
     expected = gather(parse(instruction), source, source).expected
-    dark = cv2.resize(lab_to_rgb(expected), (260, 200))
+    dark = np.asarray(cv2.resize(lab_to_rgb(expected), (260, 200)), dtype=np.uint8)
     right = np.hstack([dark[:, :130], source[:, 130:]])
     everywhere = np.clip(source * 0.6, 0, 255).astype(np.uint8)
     assert judge(source, right, instruction, "x").semantic > judge(source, everywhere, instruction, "x").semantic + 2
