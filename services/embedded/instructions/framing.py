@@ -117,9 +117,10 @@ def _percent(clause: Clause) -> float | None:
 
 
 def _degrees(clause: Clause) -> float | None:
+    turns = clause.has(Role.ROTATE)
     for concept in clause.all(Role.AMOUNT):
         token = concept.token
-        if token is not None and (token.unit == "degrees" or (token.unit == "" and clause.has(Role.ROTATE))):
+        if token is not None and (token.unit == "degrees" or (token.unit == "" and turns)):
             return token.value
     return None
 

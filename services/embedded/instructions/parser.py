@@ -87,7 +87,7 @@ class _Reading:
 @lru_cache(maxsize=512)
 def parse(prompt: str) -> Instruction:
     """The reading of ``prompt``."""
-    text = to_english(prompt[:MAX_LENGTH])
+    text = to_english(prompt[:MAX_LENGTH].replace("0's", "0s"))
     reading = _Reading(text, prompt)
     for clause in read_clauses(text):
         _read_clause(reading, clause)
@@ -370,7 +370,10 @@ def _colour_operations(clause: Clause, named: ClauseRegion, sliders: Sliders, te
         hues = any(term.area is Area.HUE for term in named.terms)
         if (hues or clause.has(Role.COLOURS)) and sliders.verb.entry.word not in ("add", "shift"):
             amount, explicit = _colour_amount(sliders)
-            return [Operation(Kind.SATURATION, amount, named.region, explicit=explicit, clause=text)]
+            saturation = Operation(Kind.SATURATION, amount, named.region, explicit=explicit, clause=text)
+            if sliders.verb.entry.word != "deepen":
+                return [saturation]
+            return [replace(saturation, kind=Kind.EXPOSURE, amount=-amount), saturation]  # deep colours are dark as well
     return []
 
 

@@ -102,7 +102,7 @@ _SIZES = {"size_small": 0.02, "size_large": 0.12}
 
 def words_of(phrase: str) -> tuple[str, ...]:
     """The words of a phrase as the tokenizer gives them."""
-    plain = phrase.lower().replace("&", " and ")
+    plain = phrase.lower().replace("&", " and ").replace("0's", "0s")
     spelling: dict[str, str] = TABLE["spelling"]
     return tuple(spelling.get(word, word) for word in _SEPARATORS.split(plain.strip()))
 

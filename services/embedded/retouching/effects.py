@@ -12,7 +12,7 @@ import numpy as np
 
 from services.embedded.cielab import F32, channel_extremes, f32, lab_to_linear, linear_to_lab
 from services.embedded.filters import base_layer, gaussian, guided, smoothstep
-from services.embedded.retouching.picture import Picture
+from services.embedded.retouching.picture import Picture, strips
 from services.embedded.retouching.tone import exposed
 
 _BLUR_SHARE = 0.022  # sigma at 100 %, in mean sides
@@ -109,7 +109,7 @@ def haze(picture: Picture, amount: float, mask: F32 | None) -> None:
 
 def _clear(picture: Picture, amount: float, mask: F32 | None) -> None:
     dark = np.empty((picture.height, picture.width), dtype=np.float32)
-    for rows in picture.strips():
+    for rows in strips(picture.height, picture.width):
         dark[rows] = channel_extremes(lab_to_linear(picture.lab[rows]))[1]
     air = max(0.2, float(np.quantile(lab_to_linear(picture.sample()), 0.99)))
     guide = np.ascontiguousarray(picture.lightness)

@@ -96,10 +96,6 @@ class Picture:
         """The geometric mean of the sides in pixels; radii of filters are multiples of it."""
         return float(np.sqrt(self.height * self.width))
 
-    def strips(self) -> Iterator[slice]:
-        """Slices of rows that cover the picture."""
-        return strips(self.height, self.width)
-
     def point(self, mask: F32 | None, retouch: Retouch) -> None:
         """Replace every pixel by ``retouch(lab strip, rows)``, weighted by ``mask`` and the limit."""
         self.touched = True

@@ -15,7 +15,7 @@ from itertools import pairwise
 import cv2
 import numpy as np
 
-from services.embedded.cielab import F32, lab_to_linear
+from services.embedded.cielab import F32
 from services.embedded.thinker.pictures import MeasuredPicture, fit, reduce
 
 ZONES = (0.0, 0.08, 0.30, 0.70, 0.92, 1.0)
@@ -46,18 +46,16 @@ class Tone:
     `zones` is (5, 3): mean (L*, a*, b*) from black to white. `spread` is the mean
     distance of a pixel's (a*, b*) from the picture's mean (a*, b*): how colourful the
     content is, independent of a cast. `corner`, `top` and `left` are differences of mean L*:
-    corners less centre, top less bottom, left less right. `haze` is the mean dark channel (0..1, He et al. 2009).
+    corners less centre, top less bottom, left less right.
     """
 
     zones: F32 = field(repr=False)
     mean: F32
     contrast: float
     spread: float
-    chroma: float
     corner: float
     top: float
     left: float
-    haze: float
 
     def vector(self) -> F32:
         """The figures that are compared with a target, in the order of `WEIGHTS`."""
@@ -97,11 +95,9 @@ def tone_of(thumb: F32) -> Tone:
         mean=pixels.mean(axis=0),
         contrast=float(pixels[:, 0].std()),
         spread=float(vector[15]),
-        chroma=float(np.hypot(pixels[:, 1], pixels[:, 2]).mean()),
         corner=float(vector[16]),
         top=float(vector[17]),
         left=float(vector[18]),
-        haze=_dark_channel(thumb),
     )
 
 
@@ -150,13 +146,6 @@ def radius_squared(height: int, width: int) -> F32:
     # The cache returns the same array to every caller.
     square.setflags(write=False)
     return square
-
-
-def _dark_channel(thumb: F32) -> float:
-    """Mean over the picture of the darkest colour value around each pixel, 0..1."""
-    least = np.clip(lab_to_linear(thumb), 0, 1).min(axis=2)
-    dark = cv2.erode(least, np.ones((5, 5), dtype=np.uint8))
-    return float(np.mean(np.asarray(dark) ** (1 / 2.2)))
 
 
 def texture_of(frame: F32) -> Texture:
