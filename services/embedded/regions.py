@@ -153,7 +153,7 @@ def side(height: int, width: int, area: Area) -> F32:
         edges = smoothstep(0.2, 0.9, f32(distance))
         return edges if area is Area.EDGES else 1 - edges
     ramp = {Area.TOP: down, Area.BOTTOM: 1 - down, Area.LEFT: across, Area.RIGHT: 1 - across}[area]
-    return np.ascontiguousarray(np.broadcast_to(1 - smoothstep(0.05, 0.65, ramp), (height, width)))
+    return np.ascontiguousarray(np.broadcast_to(1 - smoothstep(0.05, 0.65, f32(ramp)), (height, width)))
 
 
 def sky(source: U8) -> F32:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from functools import cache
+from functools import cache, lru_cache
 
 from services.embedded.instructions.colour_names import COLOURS
 from services.embedded.instructions.table import TABLE, phrases_of
@@ -83,6 +83,7 @@ def _scripts(text: str) -> set[str]:
     return {unicodedata.name(letter, "").split(" ", 1)[0] for letter in text[:400] if letter.isalpha() and not letter.isascii()}
 
 
+@lru_cache(maxsize=8)
 def language_of(text: str) -> str:
     """The name of the language of a text that is not English, or an empty string; a guess by script and short words."""
     found = _scripts(text)

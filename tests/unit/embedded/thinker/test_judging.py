@@ -131,7 +131,7 @@ def test_a_source_in_the_requested_look_is_no_success() -> None:
     assert "unchanged" in alone.reasoning and "dragon" in both.reasoning
 
 
-@pytest.mark.parametrize("instruction", ["make it warmer like grandma's kitchen", "golden hour for the old lighthouse"])
+@pytest.mark.parametrize("instruction", ["make it warmer like grandma's kitchen", "golden hour like at the lighthouse"])
 def test_an_unjudged_clause_caps_the_score_and_names_itself(instruction: str) -> None:
     reading = parse(instruction)
     assert reading.understood and reading.unjudged
@@ -169,7 +169,8 @@ def test_geometry_is_measured_by_doing_it(instruction: str, change: Callable[[Im
 
 def test_another_number_of_pixels_is_no_damage() -> None:
     source = photograph(height=400, width=520)
-    small = np.asarray(cv2.resize(edit(source, "increase the warmth by 20%"), (260, 200), interpolation=cv2.INTER_AREA))
+    warm = edit(source, "increase the warmth by 20%")
+    small = np.asarray(cv2.resize(warm, (260, 200), interpolation=cv2.INTER_AREA), dtype=np.uint8)
     assert judge(source, small, "increase the warmth by 20%", "x").quality >= 9
 
 
