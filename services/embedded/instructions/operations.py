@@ -236,7 +236,7 @@ SPECS: dict[Kind, Spec] = {
     **dict.fromkeys((Kind.FLIP_HORIZONTAL, Kind.FLIP_VERTICAL, Kind.ROTATE, Kind.STRAIGHTEN), _GEOMETRY),
     **dict.fromkeys((Kind.RECOLOUR, Kind.MONOCHROME, Kind.INVERT), _COVER),
     **_FRAME,
-    Kind.SEPIA: Spec(0.8, Strength.COVER, signed=False),
+    Kind.SEPIA: _COVER,
     Kind.VIGNETTE: Spec(regional=False),
     Kind.GLOW: Spec(signed=False),
     Kind.DENOISE: Spec(0.4, signed=False),
