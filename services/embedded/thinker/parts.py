@@ -224,7 +224,7 @@ def _graded(operation: Operation, moved: float, full: float) -> float:
     """How far an operation is done by a change of `moved`, where 30 % should give `full`, in proportion to the amount."""
     sign = -1 if operation.amount < 0 else 1
     done = moved * sign / (full * max(0.15, abs(operation.amount) / 0.3)) / 0.5
-    return float(np.clip(done, -0.5, 1.0) - _ramp(done, 6.0, 12.0))
+    return float(np.clip(done, -0.5, 1.0) - _ramp(done, 10.0, 25.0))
 
 
 def _sharpness(texture: Texture) -> float:

@@ -54,7 +54,7 @@ def _clipping(evidence: Evidence) -> list[Damage]:
     drawn = float(evidence.drawn.mean())
     bright = candidate.bright - max(bright_before, 1.5 * float((light > 98.0).mean())) - drawn
     dim = candidate.dim - max(dim_before, 1.5 * float((light < 2.0).mean())) - drawn
-    garish = evidence.comparison.after.tone.spread - 1.3 * max(_spread(evidence.expected), evidence.comparison.before.tone.spread)
+    garish = _spread(evidence.after) - 1.3 * max(_spread(evidence.expected), evidence.comparison.before.tone.spread)
     return [
         Damage("clipping", min(4.5, 12.0 * (bright - 0.02)), f"{100 * bright:.1f}% more of the light is blown out"),
         Damage("clipping", min(3.5, 9.0 * (dim - 0.03)), f"{100 * dim:.1f}% more of the light is blocked up"),
