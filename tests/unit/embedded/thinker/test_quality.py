@@ -8,12 +8,12 @@ from functools import cache
 import cv2
 import numpy as np
 import pytest
-from PIL import Image as Images
-from skimage import color, data
+from skimage import color
 
 from services.editor.pipelines import EditJob
 from services.embedded.editor import ClassicalPipeline
 from services.embedded.thinker import judge
+from tests.unit.embedded.editor.photographs import photo
 from tests.unit.embedded.thinker.sample_editor import Image
 
 INSTRUCTION = "make it warmer"
@@ -22,8 +22,7 @@ INSTRUCTION = "make it warmer"
 @cache
 def pictures() -> tuple[Image, Image]:
     """A portrait, and the same edited as asked."""
-    image = Images.fromarray(data.astronaut())
-    image.thumbnail((320, 320), Images.Resampling.LANCZOS)
+    image = photo("astronaut", 320)
     return np.asarray(image), np.asarray(ClassicalPipeline().edit(EditJob(image, INSTRUCTION, 1)).image)
 
 
@@ -31,7 +30,7 @@ def green_face(picture: Image) -> Image:
     lab = color.rgb2lab(picture)
     hue, chroma = np.degrees(np.arctan2(lab[..., 2], lab[..., 1])), np.hypot(lab[..., 1], lab[..., 2])
     lab[..., 1] -= 35 * ((hue > 30) & (hue < 80) & (chroma > 10) & (chroma < 40) & (lab[..., 0] > 40))
-    return np.clip(255 * color.lab2rgb(lab) + 0.5, 0, 255).astype(np.uint8)
+    return np.asarray(np.clip(255 * color.lab2rgb(lab) + 0.5, 0, 255), dtype=np.uint8)
 
 
 def halos(picture: Image) -> Image:
