@@ -26,7 +26,6 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from benchmarks.closed_loop import PAGE
 from benchmarks.honesty.outcomes import ask
 from benchmarks.honesty.pairs import Pair, choose, pairs
 from benchmarks.honesty.sheet import TITLES, write_sheet
@@ -34,6 +33,8 @@ from benchmarks.honesty.verdict import Judged, Share, Tally, judge, tally
 from editthinker import EditThinker
 from editthinker.local import Stack, Timing
 
+WIDE = 170
+"""Columns of the table when the output is not a terminal."""
 COLUMNS = (
     "pairs",
     "satisfied",
@@ -146,7 +147,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     with base_url(options.server) as base:
         judged = run(base, chosen, options)
     wall = time.perf_counter() - started
-    console = Console(width=None if sys.stdout.isatty() else PAGE + 20)
+    console = Console(width=None if sys.stdout.isatty() else WIDE)
     console.print(table(judged))
     for one in judged:
         if one.name in {"false", "error"}:

@@ -61,6 +61,11 @@ class Compared:
         """ΔE (1976) of every pixel."""
         return np.asarray(np.sqrt(((self.lab_after - self.lab_before) ** 2).sum(axis=-1)))
 
+    @cached_property
+    def window(self) -> Window:
+        """The part of the source that the answer shows."""
+        return find_window(self)
+
     @property
     def identical(self) -> bool:
         """Whether the answer is the source, pixel by pixel."""
@@ -248,28 +253,60 @@ def _tilt(compared: Compared, _: Mask) -> float:
     return best[1]
 
 
-def _window(compared: Compared, _: Mask) -> float:
-    """How well the answer matches a window of the source, as correlation: 1 for a crop, at the source's scale or enlarged."""
+@dataclass(frozen=True, slots=True)
+class Window:
+    """The part of the source that an answer shows best, in shares of its width and height, and the correlation with it."""
+
+    score: float
+    left: float = 0.0
+    top: float = 0.0
+    right: float = 1.0
+    bottom: float = 1.0
+
+
+def find_window(compared: Compared) -> Window:
+    """Where in the source the answer is cropped from, at the source's scale or enlarged up to 3.4 times."""
     height, width = compared.source.shape[:2]
     rows, columns = compared.answer.shape[:2]
     scale = min(1.0, MATCH / max(height, width))
     source = _small_grey(compared.source, (round(width * scale), round(height * scale))).astype(np.float32)
-    best = 0.0
-    for enlarged in (1.0, 1.15, 1.33, 1.6, 2.0, 2.6, 3.3):
+    whole = source.shape
+    best = Window(0.0)
+    for enlarged in 1.05 ** np.arange(26):
         size = (round(columns * scale / enlarged), round(rows * scale / enlarged))
-        if size[0] > source.shape[1] or size[1] > source.shape[0] or min(size) < 12:
+        if size[0] > whole[1] or size[1] > whole[0] or min(size) < 12:
             continue
         answer = _small_grey(compared.answer, size).astype(np.float32)
-        best = max(best, float(cv2.matchTemplate(source, answer, cv2.TM_CCOEFF_NORMED).max()))
+        match = cv2.matchTemplate(source, answer, cv2.TM_CCOEFF_NORMED)
+        _, score, _, (x, y) = cv2.minMaxLoc(match)
+        if score > best.score:
+            edges = (x / whole[1], y / whole[0], (x + size[0]) / whole[1], (y + size[1]) / whole[0])
+            best = Window(float(score), *edges)
     return best
+
+
+def _window(compared: Compared, _: Mask) -> float:
+    """How well the answer matches a window of the source: 1 for a crop."""
+    return compared.window.score
+
+
+def _kept(compared: Compared, _: Mask) -> float:
+    """The share of the source that is in the crop."""
+    window = compared.window
+    return (window.right - window.left) * (window.bottom - window.top)
+
+
+def _framed(compared: Compared, mask: Mask) -> float:
+    """The share of a region that is in the crop."""
+    window = compared.window
+    height, width = mask.shape
+    rows = slice(round(window.top * height), round(window.bottom * height))
+    columns = slice(round(window.left * width), round(window.right * width))
+    return float(mask[rows, columns].sum() / max(mask.sum(), 1))
 
 
 def _width(compared: Compared, _: Mask) -> float:
     return float(compared.answer.shape[1] / compared.source.shape[1])
-
-
-def _area(compared: Compared, _: Mask) -> float:
-    return float(compared.answer.shape[0] * compared.answer.shape[1] / (compared.source.shape[0] * compared.source.shape[1]))
 
 
 def _aspect(compared: Compared, _: Mask) -> float:
@@ -301,7 +338,8 @@ MEASURES: Final[dict[str, Callable[[Compared, Mask], float]]] = {
     "tilt": _tilt,
     "window": _window,
     "width": _width,
-    "area": _area,
+    "kept": _kept,
+    "framed": _framed,
     "aspect": _aspect,
 }
 

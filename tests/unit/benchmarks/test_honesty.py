@@ -102,6 +102,10 @@ def vignetted() -> Pixels:
     return eight_bit(SOURCE * fall[..., None])
 
 
+def enlarged(part: Pixels) -> Pixels:
+    return np.asarray(cv2.resize(part, None, fx=2, fy=2, interpolation=cv2.INTER_CUBIC), dtype=np.uint8)
+
+
 def framed(level: int) -> Pixels:
     return np.asarray(cv2.copyMakeBorder(SOURCE, 6, 6, 6, 6, cv2.BORDER_CONSTANT, value=(level,) * 3), dtype=np.uint8)
 
@@ -146,7 +150,9 @@ def leaning(degrees: float) -> Pixels:
         ("tilt all ! 3.5", leaning(5), SOURCE),
         ("window all > 0.9", SOURCE[10:80, 30:120], np.rot90(SOURCE[10:80, 30:120], 2)),
         ("width all < 0.9", SOURCE[:, 20:110], SOURCE),
-        ("area all < 0.5", SOURCE[20:70, 20:80], SOURCE),
+        ("kept all < 0.5", SOURCE[20:70, 20:80], SOURCE),
+        ("kept all < 0.5", enlarged(SOURCE[20:80, 60:124]), SOURCE),
+        ("framed red > 0.9", SOURCE[50:96, 0:70], SOURCE[0:50, 0:70]),
         ("aspect all < 1.02", SOURCE[:, 16:112], SOURCE),
     ],
 )
