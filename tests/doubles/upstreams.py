@@ -29,7 +29,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from services.protocol.critique.formats import FORMATS
-from services.protocol.critique.messages import Critique, read
+from services.protocol.critique.messages import Critique, CritiqueRequest, read
 from services.protocol.critique.prompts import Template
 from tests.doubles.processes import free_port
 
@@ -39,6 +39,8 @@ class Script:
     """What the doubles do, and what they were asked."""
 
     scores: list[tuple[float, float]] = field(default_factory=lambda: [(3, 9), (6, 9), (9, 9)])
+    scored: Callable[[CritiqueRequest], tuple[float, float]] | None = None
+    """The scores of /thinker/v1 by what it is shown, instead of `scores`."""
     edit_fault: Callable[[int], Response | None] = lambda _: None
     critique_fault: Callable[[int], Response | None] = lambda _: None
     edit_delay_s: float = 0.0
@@ -108,7 +110,8 @@ def application(script: Script) -> Starlette:
         if fault := script.critique_fault(number):
             return fault
         asked = read(body["messages"], [Template.named("editthinker")])
-        semantic, quality = script.scores[min(number, len(script.scores)) - 1]
+        in_turn = script.scores[min(number, len(script.scores)) - 1]
+        semantic, quality = in_turn if script.scored is None else script.scored(asked)
         critique = Critique(semantic, quality, f"critique {number}", f"{asked.turn_instruction} +")
         message = {"role": "assistant", "content": FORMATS["editthinker"].bind().render(critique)}
         usage = {"prompt_tokens": 100, "completion_tokens": 20, "total_tokens": 120}
