@@ -172,7 +172,10 @@ class World:
         blurred = Truth(_score(true.semantic - _BLUR[0] + off), _score(true.quality - _BLUR[1] + off))
         semantic, quality = self.judge.scores(blurred, self.progress, self.rng)
         self.critiques += 1
-        return ev.PreviewCritiqued(at=0, turn=job.turn, candidate=job.candidate, semantic=semantic, quality=quality)
+        place: dict[str, Any] = {"turn": job.turn, "candidate": job.candidate}
+        return ev.PreviewCritiqued(
+            at=0, **place, semantic=semantic, quality=quality, instruction=self.refine(job.instruction)
+        )
 
     def critique(self, job: CritiqueJob | VerifyJob) -> ev.Critiqued | ev.Verified:
         """Judge a candidate and refine its instruction."""

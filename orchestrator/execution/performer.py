@@ -298,12 +298,14 @@ class Performer:
         except PortError as exc:
             return ev.PreviewFailed(turn=job.turn, candidate=job.candidate, **self._failure(job, exc, began))
         now = self.clock.now()
+        refined = reply.refined_instruction if session.created.scorer == session.created.thinker else None
         return ev.PreviewCritiqued(
             at=now,
             turn=job.turn,
             candidate=job.candidate,
             semantic=reply.semantic,
             quality=reply.quality,
+            instruction=_bounded_instruction(refined, session.created.instruction),
             thinker=reply.thinker,
             thinker_seconds=max(0.0, now - began),
             **_tokens(reply.usage),

@@ -321,13 +321,16 @@ class Previewed(_Event):
 
 
 class PreviewCritiqued(_Event):
-    """The judge scored the unfinished picture of an edit."""
+    """The judge scored the unfinished picture of an edit. `instruction` is the refined instruction, where the judge is the thinker;
+    it is used if the edit is rejected.
+    """
 
     type: Literal["preview_critiqued"] = "preview_critiqued"
     turn: int
     candidate: int
     semantic: float
     quality: float
+    instruction: str | None = None
     thinker: str | None = None
     thinker_seconds: float = 0.0
     prompt_tokens: int = 0

@@ -106,6 +106,7 @@ class Candidate:
         scaled: the same at the size of the answer, where it is a result and the editor made it smaller.
         draft: whether it is made at a lower area and with fewer steps.
         preview: the unfinished picture by which it may be rejected, and its scores; both None where there was none.
+        preview_refinement: the instruction that its critique proposes, which is the candidate's once it is rejected.
         preview_failed: whether that could not be scored.
         rejected: whether it was stopped for them.
     """
@@ -149,6 +150,7 @@ class Candidate:
     refine_may_be_retried: bool = True
     preview: ImageRef | None = None
     preview_scores: Scores | None = None
+    preview_refinement: str | None = None
     preview_failed: bool = False
     rejected: bool = False
     thinker_seconds: float = 0.0
@@ -506,11 +508,14 @@ def _previewed(candidate: Candidate, event: _PreviewEvent) -> Candidate:
             return replace(candidate, preview=event.image)
         case PreviewCritiqued():
             scores = Scores(event.semantic, event.quality)
-            return replace(candidate, preview_scores=scores, thinker_seconds=candidate.thinker_seconds + event.thinker_seconds)
+            scored = replace(candidate, preview_scores=scores, preview_refinement=event.instruction)
+            return replace(scored, thinker_seconds=candidate.thinker_seconds + event.thinker_seconds)
         case PreviewFailed():
             return replace(candidate, preview_failed=True, thinker_seconds=candidate.thinker_seconds + event.thinker_seconds)
         case EditRejected():
-            return replace(candidate, rejected=True, editing=False, edit_may_be_retried=False)
+            stopped = replace(candidate, rejected=True, editing=False, edit_may_be_retried=False)
+            text = candidate.preview_refinement
+            return stopped if text is None else replace(stopped, refined_instruction=text, refinements=(text,))
 
 
 def _critiqued(candidate: Candidate, event: Critiqued | Verified) -> Candidate:

@@ -36,6 +36,8 @@ class Rejecting:
             choosing=choosing,
         )
         self.events: list[ev.Event] = [created]
+        self.refines = False
+        """Whether critiques of unfinished pictures propose an instruction: the judge is the thinker."""
 
     @property
     def session(self) -> Session:
@@ -77,7 +79,8 @@ class Rejecting:
         place: dict[str, Any] = {"at": 2, "turn": turn, "candidate": candidate}
         self.events.append(ev.Previewed(**place, image=BLURRED))
         if score is not None:
-            self.events.append(ev.PreviewCritiqued(**place, semantic=score, quality=score, thinker_seconds=0.5))
+            refined = {"instruction": f"golden, unfinished {turn}"} if self.refines else {}
+            self.events.append(ev.PreviewCritiqued(**place, semantic=score, quality=score, thinker_seconds=0.5, **refined))
         return self
 
     def edited(self, score: float, *, turn: int, candidate: int = 1) -> Rejecting:
@@ -163,6 +166,26 @@ def test_the_next_turn_follows_a_rejected_edit() -> None:
     shown = view.turns[1].candidates[0]
     assert (shown.status, shown.image) == ("rejected", None)
     assert shown.preview and shown.preview.scores and shown.preview.scores.overall == 2.0
+
+
+@pytest.mark.parametrize("noise", [None, 1.0], ids=["single scores", "choosing"])
+def test_a_rejected_edits_instruction_is_refined_and_not_repeated(noise: float | None) -> None:
+    """By the critique of its unfinished picture: the other refinements were tried."""
+    state = Rejecting(noise=noise)
+    state.refines = True
+    state.begin().preview(5.0, turn=1).edited(7.0, turn=1).begin().preview(0.0, turn=2)
+    assert state.next() == RejectEdit(2, 1)
+    state.events.append(ev.EditRejected(at=3, turn=2, candidate=1))
+    action = state.next()
+    assert isinstance(action, StartTurn)
+    assert (action.instruction, action.author) == ("golden, unfinished 2", "thinker")
+
+
+def test_the_critique_of_a_finished_picture_replaces_that_of_the_unfinished_one() -> None:
+    state = Rejecting()
+    state.refines = True
+    state.begin().preview(5.0, turn=1).edited(7.0, turn=1)
+    assert state.next().instruction == "golden 1"
 
 
 def test_unfinished_pictures_count_as_the_sessions_bytes() -> None:
