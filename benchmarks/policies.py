@@ -148,12 +148,11 @@ class World:
         cost = _DRAFT_COST if job.draft else 1.0
         return ev.Edited(at=0, turn=job.turn, candidate=job.candidate, image=_IMAGE, editor_seconds=cost)
 
-    def reject(self, action: RejectEdit) -> ev.EditFailed:
+    def reject(self, action: RejectEdit, *, draft: bool) -> ev.EditFailed:
         """Stop a candidate after its unfinished picture."""
         place: dict[str, Any] = {"turn": action.turn, "candidate": action.candidate}
-        return ev.EditFailed(
-            at=0, **place, attempt=1, code=ev.SUPERSEDED, message="", retryable=False, editor_seconds=_PREVIEW_COST
-        )
+        cost = _PREVIEW_COST * (_DRAFT_COST if draft else 1.0)
+        return ev.EditFailed(at=0, **place, attempt=1, code=ev.SUPERSEDED, message="", retryable=False, editor_seconds=cost)
 
     def begin(self, job: EditJob) -> None:
         """What a candidate will be."""
@@ -173,9 +172,7 @@ class World:
         semantic, quality = self.judge.scores(blurred, self.progress, self.rng)
         self.critiques += 1
         place: dict[str, Any] = {"turn": job.turn, "candidate": job.candidate}
-        return ev.PreviewCritiqued(
-            at=0, **place, semantic=semantic, quality=quality, instruction=self.refine(job.instruction)
-        )
+        return ev.PreviewCritiqued(at=0, **place, semantic=semantic, quality=quality, instruction=self.refine(job.instruction))
 
     def critique(self, job: CritiqueJob | VerifyJob) -> ev.Critiqued | ev.Verified:
         """Judge a candidate and refine its instruction."""
@@ -250,7 +247,7 @@ def simulate(world: World, created: ev.SessionCreated) -> tuple[Session, Finish]
                     session = _perform(session, world, job)
             case RejectEdit():
                 session = apply(session, ev.EditRejected(at=0, turn=action.turn, candidate=action.candidate))
-                session = apply(session, world.reject(action))
+                session = apply(session, world.reject(action, draft=session.turns[action.turn - 1].draft))
             case Finish():
                 return session, action
             case _:
