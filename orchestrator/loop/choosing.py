@@ -237,7 +237,7 @@ def refinement(session: Session) -> RefineJob | None:
 
 
 def _refinable(session: Session) -> list[Candidate]:
-    """The candidates that the next turn may refine, best first and rejected ones last: without `choosing` this turn's best alone."""
+    """The candidates that the next turn may refine, best first, rejected ones last: without `choosing` only this turn's best."""
     turns = _since_a_person(session) if session.created.choosing else session.turns[-1:]
     critiqued = [candidate for turn in turns for candidate in turn.candidates if candidate.scores or candidate.rejected]
     ranked = sorted(critiqued, key=lambda candidate: rank(session, candidate), reverse=True)

@@ -321,8 +321,8 @@ class Previewed(_Event):
 
 
 class PreviewCritiqued(_Event):
-    """The judge scored the unfinished picture of an edit. `instruction` is the refined instruction, where the judge is the thinker;
-    it is used if the edit is rejected.
+    """The judge scored the unfinished picture of an edit. `instruction` is the refined instruction, where the judge is the
+    thinker; it is used if the edit is rejected.
     """
 
     type: Literal["preview_critiqued"] = "preview_critiqued"
