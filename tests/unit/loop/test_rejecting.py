@@ -79,8 +79,9 @@ class Rejecting:
         place: dict[str, Any] = {"at": 2, "turn": turn, "candidate": candidate}
         self.events.append(ev.Previewed(**place, image=BLURRED))
         if score is not None:
-            refined = {"instruction": f"golden, unfinished {turn}"} if self.refines else {}
-            self.events.append(ev.PreviewCritiqued(**place, semantic=score, quality=score, thinker_seconds=0.5, **refined))
+            refined = f"golden, unfinished {turn}" if self.refines else None
+            scores: dict[str, Any] = {"semantic": score, "quality": score}
+            self.events.append(ev.PreviewCritiqued(**place, **scores, thinker_seconds=0.5, instruction=refined))
         return self
 
     def edited(self, score: float, *, turn: int, candidate: int = 1) -> Rejecting:
