@@ -113,7 +113,7 @@ def thinker(measure: Callable[[], Measure], noise: float) -> Starlette:
         asked = read((await request.json())["messages"], [Template.named("editthinker")])
         case = _case_of(asked.instruction)
         seen = measure().score(case, asked.candidate.data) + random.Random(asked.candidate.data).gauss(0, noise)
-        seen = round(min(10.0, max(0.0, seen)), 2)
+        seen = round(min(9.9, max(0.0, seen)), 2)  # below the threshold, so that no session ends early
         critique = Critique(seen, seen, "", f"case {case}: {words(asked.turn_instruction)}")
         message = {"role": "assistant", "content": FORMATS["editthinker"].bind().render(critique)}
         return JSONResponse({"choices": [{"index": 0, "message": message, "finish_reason": "stop"}]})
