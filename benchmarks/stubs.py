@@ -104,7 +104,7 @@ def application(name: str = "png", *, raw: bool = True) -> Starlette:
         edited = with_comment(original, f"edit {next(edits_made)}")
         if raw and RAW_IMAGE in request.headers.get("accept", ""):
             return Response(edited, media_type=RAW_IMAGE, headers={SOURCE_KEPT: "true"} if key else {})
-        return JSONResponse({"created": 0, "data": [{"b64_json": base64.b64encode(edited).decode()}]})
+        return JSONResponse({"created": 0, "data": [{"b64_json": base64.b64encode(edited).decode(), "unchanged": False}]})
 
     async def release(_: Request) -> Response:
         released.set()

@@ -112,7 +112,8 @@ class Worker:
         assert work.end is not None
         timings = {"queue_ms": work.begin - began, "edit_ms": work.end - work.begin, "total_ms": time.time() - began}
         rounded = json.dumps({name: round(1000 * max(0.0, value), 3) for name, value in timings.items()})
-        body = b'{"created":0,"data":[{"b64_json":"%b"}],"timings":%b}' % (self.replies.next(), rounded.encode())
+        pieces = self.replies.next(), rounded.encode()
+        body = b'{"created":0,"data":[{"b64_json":"%b","unchanged":false}],"timings":%b}' % pieces
         return web.Response(body=body, content_type="application/json", headers=headers)
 
     async def reference(self, request: web.Request) -> web.Response:

@@ -54,7 +54,7 @@ class _Due:
 
 @dataclass(slots=True)
 class JudgeChecks:
-    """Checks every judge once, and again when its configuration changes.
+    """Checks every judge once, one that failed again after a while, and all when their configuration changes.
 
     Attributes:
         judging: the judges now, by name.
@@ -69,10 +69,8 @@ class JudgeChecks:
     observer: CheckObserver
     results: dict[str, CheckResult] = field(default_factory=dict)
     clock: Callable[[], float] = time.monotonic
-    _checked: dict[str, object] = field(default_factory=dict)
-    """By name, the settings that a result is of."""
     _of: dict[str, object] = field(default_factory=dict)
-    """The same of those that passed, which are not asked again."""
+    """By name, the settings that a result is of."""
     _due: dict[str, _Due] = field(default_factory=dict)
 
     def failures(self) -> dict[str, tuple[str, ...]]:
@@ -89,14 +87,14 @@ class JudgeChecks:
         await run_forever("checking judges", check, pause_s=_PAUSE_S)
 
     async def check_due(self) -> None:
-        """Ask every judge that has not answered yet, and whose last attempt was long enough ago."""
+        """Ask every judge that has not passed yet, and whose last attempt was long enough ago."""
         judges, settings = self.judging(), self.settings()
-        for name in [name for name in self._checked if settings.get(name) != self._checked[name]]:
-            del self._checked[name]
-            for known in (self._of, self._due, self.results):
-                known.pop(name, None)
+        for name in [name for name in self._of if settings.get(name) != self._of[name]]:
+            del self._of[name]
+            self._due.pop(name, None)
+            self.results.pop(name, None)
         now = self.clock()
-        due = [name for name in judges if name not in self._of and self._due.setdefault(name, _Due()).at <= now]
+        due = [name for name in judges if self._due.setdefault(name, _Due()).at <= now]
         await asyncio.gather(*(self._check(name, judges[name], settings.get(name)) for name in due))
 
     async def _check(self, name: str, judge: Judge | Comparer, settings: object) -> None:
@@ -108,12 +106,8 @@ class JudgeChecks:
         except PortError as exc:
             log.info("the check of the judge %s is postponed: %s", name, exc.message)
             return
-        self.results[name] = result
-        if result.failed:
-            due.at = self.clock() + _FAILED_RETRY_S
-        else:
-            self._of[name] = settings
-        self._checked[name] = settings
+        self._of[name], self.results[name] = settings, result
+        due.at = self.clock() + _FAILED_RETRY_S if result.failed else math.inf
         self.observer.judge_checked(name, result)
         if result.failed:
             told = {"margins": result.margins, "preferences": result.preferences}

@@ -187,8 +187,7 @@ class Performer:
         resumed: bool,
     ) -> ev.Edited | ev.EditFailed:
         try:
-            order = self._edit_order(session_id, session, job, resumed=resumed)
-            order = dataclasses.replace(order, on_preview=previewed)
+            order = self._edit_order(session_id, session, job, previewed, resumed=resumed)
             reply = await _named(self.editors, session.created.editor, "editor").edit(order, usage)
             await self._store(session_id, reply.image)
         except PortError as exc:
@@ -219,7 +218,15 @@ class Performer:
             not_understood=reply.not_understood,
         )
 
-    def _edit_order(self, session_id: str, session: Session, job: EditJob, *, resumed: bool) -> EditOrder:
+    def _edit_order(
+        self,
+        session_id: str,
+        session: Session,
+        job: EditJob,
+        previewed: Callable[[CheckedImage], Awaitable[None]] | None,
+        *,
+        resumed: bool,
+    ) -> EditOrder:
         created, now = session.created, self.clock.now()
         former = improves(session, ev.CandidateRef(turn=job.turn, candidate=job.candidate))
         # A resumed edit may be finished already at the editor.
@@ -241,6 +248,7 @@ class Performer:
             alpha=created.alpha,
             boxes=former.places if former else (),
             draft=job.draft,
+            on_preview=previewed,
         )
 
     async def _critique(self, session_id: str, session: Session, job: CritiqueJob | VerifyJob) -> ev.Event:

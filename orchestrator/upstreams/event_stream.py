@@ -90,14 +90,8 @@ class EventStream:
 
 def as_reply(completed: dict[str, Any]) -> dict[str, Any]:
     """The result's event in the form of a whole reply, without what no reply has."""
-    first = {name: value for name in ("b64_json", "url") if isinstance(value := completed.get(name), str)}
-    if isinstance(unchanged := completed.get("unchanged"), bool):
-        return {**_told(completed), "data": [{**first, "unchanged": unchanged}]}
-    return {**_told(completed), "data": [first]}
-
-
-def _told(completed: dict[str, Any]) -> dict[str, Any]:
+    first = {name: value for name in ("b64_json", "url", "unchanged") if isinstance(value := completed.get(name), str | bool)}
     timings, phrases = completed.get("timings"), completed.get("not_understood")
     numbers = {name: value for name, value in timings.items() if type(value) in {int, float}} if isinstance(timings, dict) else {}
     texts = [phrase for phrase in phrases if isinstance(phrase, str)] if isinstance(phrases, list) else []
-    return {"timings": numbers, "not_understood": texts}
+    return {"data": [first], "timings": numbers, "not_understood": texts}
