@@ -109,11 +109,10 @@ def check_report(page: str) -> None:
     assert "golden hour &lt;i&gt;" in page
     assert "It is &lt;b&gt;not&lt;/b&gt; &amp; warm enough." in page
     assert "<i>" not in page
-    assert "<script" not in page
-    assert not re.search(r"(?:src|href)=\"(?!data:image/webp;base64,)", page)
+    assert page.count("<script") == 1, "our own, whose hash the policy names"
+    assert not re.search(r"(?:src|href)=\"(?!data:image/webp;base64,|#)", page)
     assert len(re.findall(r"<article", page)) == 3
     assert page.count("★ best") == 1
-    assert page.count("url(data:image/webp;base64,") == 1
 
 
 def test_edit_sends_references_and_a_mask_and_the_report_shows_them(server: str, photo: Path, tmp_path: Path) -> None:
@@ -137,7 +136,7 @@ def test_edit_sends_references_and_a_mask_and_the_report_shows_them(server: str,
     page = report.read_text()
     check_report(page)
     assert [f"Picture {number}" in page for number in (1, 2, 3, 4)] == [False, True, True, False]
-    assert '<figure class="mask">' in page and "outside the mask 0.0% changed" in page
+    assert "The mask: the picture may change" in page and "outside the mask 0.0% changed" in page
 
 
 def test_only_one_picture_comes_from_stdin(server: str, photo: Path, tmp_path: Path) -> None:
