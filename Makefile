@@ -1,6 +1,6 @@
 # `make` lists the targets. Every target creates the environment that it needs.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-fast test-vllm test-clients e2e-real check format parity bench bench-overhead bench-editor bench-editor-gpu bench-crowd bench-overload bench-scale chaos chaos-net failover rolling soak test-containers attacks fuzz sbom audit up clean
+.PHONY: help setup demo test test-fast test-vllm test-clients e2e-real check format parity bench bench-honesty bench-overhead bench-editor bench-editor-gpu bench-crowd bench-overload bench-scale chaos chaos-net failover rolling soak test-containers attacks fuzz sbom audit up clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -116,6 +116,9 @@ parity: $(READY_DEV) ## difference between interleaved edits and plain diffusers
 
 bench: $(READY_DEV) ## closed-loop benchmark: all strategies at equal numbers of edits
 	$(BIN)/python -m benchmarks.closed_loop
+
+bench-honesty: $(READY_DEV) ## is the demo satisfied only with what is right? 266 pairs, with a contact sheet in out/honesty.html
+	$(BIN)/python -m benchmarks.honesty
 
 bench-overhead: $(READY_DEV) ## CPU, memory and latency of the orchestrator itself
 	$(BIN)/python -m benchmarks.overhead

@@ -39,6 +39,7 @@ from prometheus_client import (
 )
 from pydantic import ValidationError
 
+from services.embedded.cielab import U8
 from services.embedded.thinker.area import Box, opened
 from services.embedded.thinker.chat_completions import (
     COMPLETION,
@@ -52,7 +53,6 @@ from services.embedded.thinker.chat_completions import (
     responses,
 )
 from services.embedded.thinker.judging import judge, judge_by, questions_for
-from services.embedded.thinker.pixels import Bytes
 from services.embedded.thinker.reference_prompts import ReferencePrompt, read_reference, render_reference
 from services.embedded.thinker.reply_constraints import MAX_ECHO, critique_format, questions_format, render_critique
 from services.embedded.thinker.thread_pool import BoundedPool
@@ -280,7 +280,7 @@ def _reply(server: _Server, chat: ChatRequest) -> Reply:
     return reply(text, chat, [(picture.shape[1], picture.shape[0]) for picture in pictures], _text(chat))
 
 
-def _critique(request: CritiqueRequest, source: Bytes, candidate: Bytes, *, by_questions: bool) -> Critique:
+def _critique(request: CritiqueRequest, source: U8, candidate: U8, *, by_questions: bool) -> Critique:
     if by_questions:
         critique = judge_by(request.questions, source, candidate, request.instruction, request.turn_instruction)
     else:
@@ -299,7 +299,7 @@ def _with_remarks(critique: Critique, request: CritiqueRequest) -> Critique:
     return replace(critique, reasoning=" ".join(remark for remark in remarks if remark))
 
 
-def _reference_reply(server: _Server, chat: ChatRequest, prompt: ReferencePrompt) -> tuple[str, list[Bytes]]:
+def _reference_reply(server: _Server, chat: ChatRequest, prompt: ReferencePrompt) -> tuple[str, list[U8]]:
     """The reply to a prompt of the reference whose form is its own, and the pictures."""
     if chat.structured_outputs or chat.response_format:
         param = "structured_outputs" if chat.structured_outputs else "response_format"
@@ -335,7 +335,7 @@ def _read_messages(server: _Server, chat: ChatRequest) -> tuple[CritiqueRequest 
         raise ApiError("invalid_value", "; ".join(reasons), param="messages") from exc
 
 
-def _pixels(server: _Server, data: bytes, name: str) -> Bytes:
+def _pixels(server: _Server, data: bytes, name: str) -> U8:
     """The pixels of a picture, reduced to `_MAX_PIXELS`; on a thread of the pool, which waits for the decode process."""
     assert server.loop
     work = server.decoder.decode(data, limits=server.limits.images, max_pixels=_MAX_PIXELS, param="messages")

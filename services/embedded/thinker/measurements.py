@@ -15,13 +15,14 @@ from itertools import pairwise
 import cv2
 import numpy as np
 
-from services.embedded.thinker.pixels import Floats, Picture, fit, reduce, to_linear
+from services.embedded.cielab import F32
+from services.embedded.thinker.pictures import MeasuredPicture, fit, reduce
 
 ZONES = (0.0, 0.08, 0.30, 0.70, 0.92, 1.0)
 """Bounds of the five tone zones as shares of the pixels in order of lightness."""
 
 # Squared distances from the centre (1 in the corners) that bound parts of the frame.
-_CORNERS, _CENTRE, _RING, _CORE = 0.55, 0.18, 0.42, 0.12
+_CORNERS, _CENTRE = 0.55, 0.18
 _BLOCK = 16  # side of the blocks in which noise is measured
 _FEW = 4  # blocks below which the estimate is not reliable
 _ENDS = (6.0, 94.0)  # L* beyond which noise is clipped
@@ -29,7 +30,13 @@ _NO_STEP = 0.15  # invisible difference of L* between neighbours
 _STRUCTURE = 256  # longest side on which structure is compared
 _CELL = 16  # side of the cells in which added noise is measured, in pixels
 _SLOW = 3.0  # pixels; coarser than grain, finer than shading
+_PLACED = 0.25  # structure from which two pictures show the same thing in the same place
 _SAME_SHAPE = 0.02  # aspects closer than 2 % are rounding
+
+
+# One unit of each figure of `Tone.vector` is about one just noticeable step in a whole picture.
+WEIGHTS: F32 = np.array([0.5] * 15 + [1 / 2.0, 1 / 3.0, 1 / 4.0, 1 / 4.0], dtype=np.float32)
+WEIGHTS[:15] *= np.repeat(np.array([0.55, 0.9, 1.25, 0.9, 0.55], dtype=np.float32), 3)
 
 
 @dataclass(frozen=True)
@@ -39,21 +46,19 @@ class Tone:
     `zones` is (5, 3): mean (L*, a*, b*) from black to white. `spread` is the mean
     distance of a pixel's (a*, b*) from the picture's mean (a*, b*): how colourful the
     content is, independent of a cast. `corner`, `top` and `left` are differences of mean L*:
-    corners less centre, top less bottom, left less right. `haze` is the mean dark channel (0..1, He et al. 2009).
+    corners less centre, top less bottom, left less right.
     """
 
-    zones: Floats = field(repr=False)
-    mean: Floats
+    zones: F32 = field(repr=False)
+    mean: F32
     contrast: float
     spread: float
-    chroma: float
     corner: float
     top: float
     left: float
-    haze: float
 
-    def vector(self) -> Floats:
-        """The figures that are compared with a target, in the order of `target_picture.WEIGHTS`."""
+    def vector(self) -> F32:
+        """The figures that are compared with a target, in the order of `WEIGHTS`."""
         rest = np.array([self.spread, self.corner, self.top, self.left], dtype=np.float32)
         return np.concatenate([self.zones.reshape(-1), rest])
 
@@ -63,8 +68,7 @@ class Texture:
     """Fine structure of a frame, in L* units.
 
     `grain` is the standard deviation of the noise in the flattest quarter of the
-    picture; `fine`, `medium` and `coarse` are the mean absolute detail below about 2, 6
-    and 20 pixels; `edge` and `centre` are `fine` in the outer ring and the middle.
+    picture; `fine`, `medium` and `coarse` are the mean absolute detail below about 2, 6 and 20 pixels.
     `flat` is the share of pixels without any gradient, `levels` the number of lightness levels in use (of 200).
     """
 
@@ -72,13 +76,17 @@ class Texture:
     fine: float
     medium: float
     coarse: float
-    edge: float
-    centre: float
     flat: float
     levels: int
 
 
-def tone_of(thumb: Floats) -> Tone:
+def gap(first: Tone, second: Tone) -> float:
+    """Weighted distance of two tones; about 1 where a viewer begins to see a difference."""
+    off = (first.vector() - second.vector()) * WEIGHTS
+    return float(np.sqrt((off**2).mean()))
+
+
+def tone_of(thumb: F32) -> Tone:
     """Tone and colour of a (h, w, 3) CIELAB thumb."""
     pixels = thumb.reshape(-1, 3)
     vector = tone_vector(thumb)
@@ -87,15 +95,13 @@ def tone_of(thumb: Floats) -> Tone:
         mean=pixels.mean(axis=0),
         contrast=float(pixels[:, 0].std()),
         spread=float(vector[15]),
-        chroma=float(np.hypot(pixels[:, 1], pixels[:, 2]).mean()),
         corner=float(vector[16]),
         top=float(vector[17]),
         left=float(vector[18]),
-        haze=_dark_channel(thumb),
     )
 
 
-def tone_vector(thumb: Floats) -> Floats:
+def tone_vector(thumb: F32) -> F32:
     """The 19 figures of `Tone.vector` alone, for the many thumbs that the solver tries."""
     height, width = thumb.shape[:2]
     pixels = thumb.reshape(-1, 3)
@@ -103,12 +109,12 @@ def tone_vector(thumb: Floats) -> Floats:
     zones = zone_means @ pixels[np.argsort(pixels[:, 0], kind="stable")]
     off = pixels[:, 1:] - pixels[:, 1:].mean(axis=0)
     spread = np.sqrt((off * off).sum(axis=1)).mean()
-    out: Floats = np.concatenate([zones.reshape(-1), spread[None], layout @ np.ascontiguousarray(pixels[:, 0])])
+    out: F32 = np.concatenate([zones.reshape(-1), spread[None], layout @ np.ascontiguousarray(pixels[:, 0])])
     return out
 
 
 @lru_cache(maxsize=64)
-def _averages(height: int, width: int) -> tuple[Floats, Floats]:
+def _averages(height: int, width: int) -> tuple[F32, F32]:
     """Matrices that average pixels: (5, n) over the zones of pixels in order of lightness, and (3, n) for the corner, top
     and left differences of pixels in place.
     """
@@ -132,46 +138,35 @@ def _averages(height: int, width: int) -> tuple[Floats, Floats]:
 
 
 @lru_cache(maxsize=64)
-def radius_squared(height: int, width: int) -> Floats:
+def radius_squared(height: int, width: int) -> F32:
     """Squared distance from the centre, 0 there and 1 in the very corners, (h, w)."""
     y = (np.arange(height, dtype=np.float32) + 0.5) / height * 2.0 - 1.0
     x = (np.arange(width, dtype=np.float32) + 0.5) / width * 2.0 - 1.0
-    square: Floats = ((y[:, None] ** 2 + x[None, :] ** 2) / 2.0).astype(np.float32)
+    square: F32 = ((y[:, None] ** 2 + x[None, :] ** 2) / 2.0).astype(np.float32)
     # The cache returns the same array to every caller.
     square.setflags(write=False)
     return square
 
 
-def _dark_channel(thumb: Floats) -> float:
-    """Mean over the picture of the darkest colour value around each pixel, 0..1."""
-    least = to_linear(thumb).min(axis=2)
-    dark = cv2.erode(least, np.ones((5, 5), dtype=np.uint8))
-    return float(np.mean(np.asarray(dark) ** (1 / 2.2)))
-
-
-def texture_of(frame: Floats) -> Texture:
+def texture_of(frame: F32) -> Texture:
     """Fine structure of a (h, w, 3) CIELAB frame."""
     light = np.ascontiguousarray(frame[..., 0])
     small = cv2.GaussianBlur(light, (0, 0), 1.2)
     middle = cv2.GaussianBlur(light, (0, 0), 4.0)
     wide = cv2.blur(middle, (41, 41))
     detail = np.abs(light - small)
-    square = radius_squared(*light.shape)
-    ring, inner = square > _RING, square < _CORE
     down = np.abs(np.diff(light, axis=0))
     return Texture(
         grain=grain_of(light),
         fine=float(detail.mean()),
         medium=float(np.abs(small - middle).mean()),
         coarse=float(np.abs(middle - wide).mean()),
-        edge=float(detail[ring].mean()) if ring.any() else float(detail.mean()),
-        centre=float(detail[inner].mean()) if inner.any() else float(detail.mean()),
         flat=float((down < _NO_STEP).mean()) if down.size else 1.0,
         levels=_levels(light),
     )
 
 
-def grain_of(light: Floats) -> float:
+def grain_of(light: F32) -> float:
     """Standard deviation of the noise in an (h, w) lightness plane.
 
     Immerkaer's mask (CVIU 64, 1996) cancels planes and straight edges; the quarter of
@@ -194,7 +189,7 @@ def grain_of(light: Floats) -> float:
     return float(np.sqrt(np.percentile(usable, 25)))
 
 
-def _levels(light: Floats) -> int:
+def _levels(light: F32) -> int:
     """The number of half-L* steps that hold more than 0.05 % of the pixels."""
     counts, _ = np.histogram(light, bins=200, range=(0.0, 100.0))
     return int((counts > 0.0005 * light.size).sum())
@@ -208,7 +203,7 @@ class Measurement:
     texture: Texture
 
 
-def measure(picture: Picture) -> Measurement:
+def measure(picture: MeasuredPicture) -> Measurement:
     """Measure one picture."""
     return Measurement(tone=tone_of(picture.thumb), texture=texture_of(picture.frame))
 
@@ -218,22 +213,19 @@ class Comparison:
     """A source and a candidate, measured separately and against each other.
 
     `structure` is how much of the source's lightness detail is found again in place
-    (-1..1, independent of tone and contrast), `mirrored` and `flipped` the same after
-    flipping the candidate. `local_change` is a (h, w) map of how far each spot of the candidate
+    (-1..1, independent of tone and contrast). `local_change` is a (h, w) map of how far each spot of the candidate
     lies, in CIELAB, from what one smooth change of tone, colour and light would make of the source.
     `noise` is the standard deviation, in L*, of the fine-grained difference where the source is flat.
     `shape` is the candidate's aspect over the source's.
     """
 
-    source: Picture
-    candidate: Picture
+    source: MeasuredPicture
+    candidate: MeasuredPicture
     before: Measurement
     after: Measurement
-    after_thumb: Floats = field(repr=False)
+    after_thumb: F32 = field(repr=False)
     structure: float
-    mirrored: float
-    flipped: float
-    local_change: Floats = field(repr=False)
+    local_change: F32 = field(repr=False)
     noise: float
     shape: float
 
@@ -245,7 +237,7 @@ class Comparison:
     @property
     def in_place(self) -> bool:
         """Whether each spot of the candidate shows the same thing as that spot of the source."""
-        return not self.reshaped and self.structure >= max(self.mirrored, self.flipped) - 0.05
+        return not self.reshaped and abs(self.structure) > _PLACED
 
     @property
     def change(self) -> float:
@@ -253,12 +245,12 @@ class Comparison:
         return distance(self.after_thumb, self.source.thumb)
 
 
-def distance(first: Floats, second: Floats) -> float:
+def distance(first: F32, second: F32) -> float:
     """Mean CIELAB (1976) distance of two (h, w, 3) pictures of one size."""
     return float(np.sqrt(((first - second) ** 2).sum(axis=2)).mean())
 
 
-def compare(source: Picture, candidate: Picture) -> Comparison:
+def compare(source: MeasuredPicture, candidate: MeasuredPicture) -> Comparison:
     """Compare two pictures of any two sizes."""
     height, width = source.thumb.shape[:2]
     after_thumb = reduce(candidate.thumb, width, height)
@@ -274,15 +266,13 @@ def compare(source: Picture, candidate: Picture) -> Comparison:
         after=measure(candidate),
         after_thumb=after_thumb,
         structure=shared_structure(first, second) / whole,
-        mirrored=shared_structure(first, np.ascontiguousarray(second[:, ::-1])) / whole,
-        flipped=shared_structure(first, np.ascontiguousarray(second[::-1])) / whole,
         local_change=local_change_map(source.thumb, after_thumb),
         noise=added_noise(source.frame[..., 0], candidate.frame[..., 0]),
         shape=candidate.aspect / source.aspect,
     )
 
 
-def added_noise(before: Floats, after: Floats) -> float:
+def added_noise(before: F32, after: F32) -> float:
     """Standard deviation, in L*, of the noise that the (h, w) plane `after` has in addition to `before`.
 
     It is estimated from the difference to the source, since film grain is too coarse for an estimate from the candidate
@@ -297,9 +287,9 @@ def added_noise(before: Floats, after: Floats) -> float:
     detail = before - cv2.GaussianBlur(before, (0, 0), _SLOW)
     rows, columns = height // _CELL, width // _CELL
 
-    def mean(plane: Floats) -> Floats:
+    def mean(plane: F32) -> F32:
         cut = plane[: rows * _CELL, : columns * _CELL].reshape(rows, _CELL, columns, _CELL)
-        out: Floats = cut.mean(axis=(1, 3)).reshape(-1)
+        out: F32 = cut.mean(axis=(1, 3)).reshape(-1)
         return out
 
     rough = mean(detail * detail)
@@ -309,7 +299,7 @@ def added_noise(before: Floats, after: Floats) -> float:
     return float(np.sqrt(np.median(new[rough <= np.percentile(rough, 25)])))
 
 
-def shared_structure(first: Floats, second: Floats) -> float:
+def shared_structure(first: F32, second: F32) -> float:
     """Mean local correlation of two (h, w) planes, weighted by the detail of the first, -1..1."""
     window = (11, 11)
     mean_1, mean_2 = cv2.blur(first, window), cv2.blur(second, window)
@@ -323,7 +313,7 @@ def shared_structure(first: Floats, second: Floats) -> float:
     return 1.0 if total < 1e-3 * weight.size else float((match * weight).sum() / total)
 
 
-def local_change_map(before: Floats, after: Floats) -> Floats:
+def local_change_map(before: F32, after: F32) -> F32:
     """Distance (h, w) of `after` from the best smooth global mapping of `before`.
 
     The mapping is quadratic in CIELAB and allows a vignette and linear gradients, so what
@@ -341,5 +331,5 @@ def local_change_map(before: Floats, after: Floats) -> Floats:
     normal = design.T @ design + 1e-3 * np.eye(design.shape[1]) * len(light)
     answer = np.linalg.solve(normal, design.T @ expected)
     rest = expected - design @ answer
-    out: Floats = np.sqrt((rest**2).sum(axis=1)).reshape(height, width).astype(np.float32)
+    out: F32 = np.sqrt((rest**2).sum(axis=1)).reshape(height, width).astype(np.float32)
     return out

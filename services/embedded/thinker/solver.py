@@ -1,6 +1,6 @@
 """Solver for slider amounts: which amounts bring the source to the target picture?
 
-Two least-squares problems on a small thumb, both with `slider_model.apply_sliders` as the forward model:
+Two least-squares problems on a small thumb, both with `forward.applied` as the forward model:
 
 - `estimate_gains`: how strongly did this editor respond? From the amounts used and the candidate measured, one gain for
   each operation with a prior at 1 (an editor's seed varies strengths, so one candidate is weak evidence), and the
@@ -12,20 +12,19 @@ Two least-squares problems on a small thumb, both with `slider_model.apply_slide
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
 
-from services.embedded.thinker.measurements import tone_vector
-from services.embedded.thinker.operations import Key
-from services.embedded.thinker.pixels import Floats, fit, reduce
-from services.embedded.thinker.slider_model import apply_sliders
-from services.embedded.thinker.target_picture import WEIGHTS
+from services.embedded.cielab import F32
+from services.embedded.instructions.operations import ORDER, Kind, Operation
+from services.embedded.thinker.forward import Key, applied
+from services.embedded.thinker.measurements import WEIGHTS, tone_vector
+from services.embedded.thinker.pictures import fit, reduce
 
 Vector = npt.NDArray[np.float64]
-Amounts = dict[Key, float]
 
 GRID = 28
 _PRIOR = 0.35  # standard deviation of a gain between editors and seeds
@@ -37,12 +36,12 @@ _TRUST_RADIUS = 0.6  # largest step: how far the linearised model is trusted
 _ITERATIONS = 6
 
 
-def shrink(thumb: Floats) -> Floats:
+def shrink(thumb: F32) -> F32:
     """A (h, w, 3) thumb at the size that the solver works on."""
     return reduce(thumb, *fit(thumb.shape[1], thumb.shape[0], GRID))
 
 
-def feature_vector(thumb: Floats, *, in_place: bool) -> Vector:
+def feature_vector(thumb: F32, *, in_place: bool) -> Vector:
     """A thumb as a vector whose squared length is about a squared CIELAB distance.
 
     Pixels and tone figures have the same weight; without `in_place`, pixels are left out.
@@ -63,20 +62,20 @@ class GainEstimate:
     residual: Vector | float = 0.0
 
 
-def estimate_gains(source: Floats, candidate: Floats, used: Mapping[Key, float], *, in_place: bool) -> GainEstimate:
+def estimate_gains(source: F32, candidate: F32, used: Sequence[Operation], *, in_place: bool) -> GainEstimate:
     """The gains of the operations in `used`, from the shrunken source and candidate thumbs."""
-    keys = [key for key, percent in used.items() if abs(percent) >= 1.0]
+    keys = [operation.key for operation in used]
     measured = feature_vector(candidate, in_place=in_place)
     gains = dict.fromkeys(keys, 1.0)
     errors = dict.fromkeys(keys, _PRIOR)
-    expected = feature_vector(apply_sliders(source, used, gains), in_place=in_place)
+    expected = feature_vector(applied(source, used, {}, gains), in_place=in_place)
     for _ in range(2):
         if not keys:
             break
         columns = []
         for key in keys:
             nudged = gains | {key: gains[key] + 0.15}
-            columns.append((feature_vector(apply_sliders(source, used, nudged), in_place=in_place) - expected) / 0.15)
+            columns.append((feature_vector(applied(source, used, {}, nudged), in_place=in_place) - expected) / 0.15)
         slope = np.stack(columns, axis=1) / _NOISE
         away = np.array([gains[key] - 1.0 for key in keys])
         left = slope.T @ slope + np.eye(len(keys)) / _PRIOR**2
@@ -84,32 +83,28 @@ def estimate_gains(source: Floats, candidate: Floats, used: Mapping[Key, float],
         step = np.linalg.solve(left, right)
         errors = dict(zip(keys, np.sqrt(np.diag(np.linalg.inv(left))).tolist(), strict=True))
         gains = {key: float(np.clip(gains[key] + step[i], -1.5, 3.0)) for i, key in enumerate(keys)}
-        expected = feature_vector(apply_sliders(source, used, gains), in_place=in_place)
+        expected = feature_vector(applied(source, used, {}, gains), in_place=in_place)
     return GainEstimate(gains, errors, measured - expected)
 
 
 def solve(
-    source: Floats,
-    target: Floats,
-    sliders: Sequence[Key],
-    *,
-    fixed: Mapping[Key, float],
-    start: Mapping[Key, float],
-    estimate: GainEstimate,
-    in_place: bool,
-) -> Amounts:
-    """Amounts in percent for the knobs that bring the source to the goal (both shrunken).
+    source: F32, target: F32, sliders: Sequence[Operation], estimate: GainEstimate, fixed: Sequence[Operation], *, in_place: bool
+) -> list[Operation]:
+    """The sliders, starting from their amounts, with those that bring the source to the target (both shrunken thumbs).
 
-    `fixed` amounts are applied too and stay as they are.
+    `fixed` operations are applied too and stay as they are.
     """
     features = feature_vector(target, in_place=in_place) - estimate.residual
 
-    def residual(amounts: Vector) -> Vector:
-        all_amounts = dict(fixed) | {key: float(100.0 * amounts[i]) for i, key in enumerate(sliders)}
-        return feature_vector(apply_sliders(source, all_amounts, estimate.gains), in_place=in_place) - features
+    def operations(amounts: Vector) -> list[Operation]:
+        moved = [replace(slider, amount=float(amount)) for slider, amount in zip(sliders, amounts, strict=True)]
+        return sorted([*fixed, *moved], key=lambda operation: ORDER[operation.kind])
 
-    lowest = np.array([_lowest(key) for key in sliders])
-    amounts = np.array([start.get(key, 0.0) / 100.0 for key in sliders])
+    def residual(amounts: Vector) -> Vector:
+        return feature_vector(applied(source, operations(amounts), {}, estimate.gains), in_place=in_place) - features
+
+    lowest = np.array([0.0 if slider.kind in _ONE_WAY else -1.0 for slider in sliders])
+    amounts = np.array([slider.amount for slider in sliders])
     off = residual(amounts)
     damping = 1e-2
     for _ in range(_ITERATIONS):
@@ -128,7 +123,7 @@ def solve(
         amounts, off, damping = tried, tried_off, damping / 3.0
         if before - after < 0.01 * before:
             break
-    return {key: float(100.0 * amounts[i]) for i, key in enumerate(sliders)}
+    return [replace(slider, amount=float(amount)) for slider, amount in zip(sliders, amounts, strict=True)]
 
 
 def _nudged(amounts: Vector, index: int) -> Vector:
@@ -137,9 +132,5 @@ def _nudged(amounts: Vector, index: int) -> Vector:
     return out
 
 
-_ONE_WAY = frozenset({"tint shadows", "tint highlights", "overlay", "sepia", "haze", "glow", "vignette"})
-
-
-def _lowest(key: Key) -> float:
-    """The lowest amount that has a phrase; a tint by -20 % has none."""
-    return 0.0 if key[0] in _ONE_WAY else -1.0
+_ONE_WAY = frozenset({Kind.SPLIT_TONE, Kind.OVERLAY, Kind.SEPIA, Kind.HAZE, Kind.GLOW, Kind.VIGNETTE})
+"""Sliders that only go up here."""

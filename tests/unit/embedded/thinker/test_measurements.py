@@ -8,28 +8,13 @@ import pytest
 from skimage.color import rgb2lab
 
 from services.embedded.thinker.measurements import compare, measure
-from services.embedded.thinker.pixels import into_gamut, lightness, luminance, reduce_picture, showable, to_lab, to_linear
+from services.embedded.thinker.pictures import reduce_picture
 from tests.unit.embedded.thinker.sample_editor import edit, photograph
 
 
 def test_cielab_agrees_with_an_independent_implementation() -> None:
     picture = photograph(height=64, width=64)
     assert np.abs(reduce_picture(picture).frame - rgb2lab(picture)).max() < 0.2
-
-
-def test_gamut_mapping_keeps_lightness_and_hue() -> None:
-    lab = np.array([[[50.0, 90.0, 90.0], [50.0, 5.0, 5.0]]], dtype=np.float32)
-    mapped = into_gamut(lab)
-    assert mapped[0, 1].tolist() == lab[0, 1].tolist()
-    assert mapped[0, 0, 0] == 50.0
-    assert mapped[0, 0, 1] == pytest.approx(mapped[0, 0, 2])
-    assert np.abs(to_lab(to_linear(mapped)) - mapped).max() < 3.0
-    assert np.abs(showable(mapped) - mapped).max() < 3.0
-
-
-def test_luminance_and_lightness_are_inverse() -> None:
-    light = np.linspace(0, 100, 101, dtype=np.float32)
-    assert np.abs(lightness(luminance(light)) - light).max() < 0.01
 
 
 @pytest.mark.parametrize("shape", [(5, 7), (5, 7, 1), (5, 7, 2), (5, 7, 3), (5, 7, 4), (1, 1, 3), (1, 900, 3), (900, 1, 4)])
@@ -76,7 +61,7 @@ def test_structure_ignores_tone_but_not_content() -> None:
     mirrored = compare(source, reduce_picture(np.ascontiguousarray(photograph()[:, ::-1])))
     other = compare(source, reduce_picture(photograph(seed=5)))
     assert graded.structure > 0.9
-    assert mirrored.mirrored > 0.9 > mirrored.structure
+    assert abs(mirrored.structure) < 0.3
     assert not mirrored.in_place
     assert other.structure < 0.8
 

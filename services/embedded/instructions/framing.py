@@ -1,0 +1,130 @@
+"""Clauses with a grammar of their own: crop, flip, rotate, straighten, text and border."""
+
+from __future__ import annotations
+
+from services.embedded.instructions.clauses import Clause
+from services.embedded.instructions.colour_names import Colour
+from services.embedded.instructions.operations import SPECS, Area, Kind, Operation
+from services.embedded.instructions.sliders import share
+from services.embedded.instructions.vocabulary import Role
+
+_POSITIONS = (Area.TOP, Area.BOTTOM, Area.LEFT, Area.RIGHT, Area.CENTRE)
+_WHITE = Colour("white", (255, 255, 255))
+_MAX_RATIO = 20.0
+_MAX_CROP = 0.9
+_MAX_BORDER = 0.4
+_MAX_TEXT = 0.5
+
+
+class UnreadableError(ValueError):
+    """The clause asks for a known operation in a form that is not offered; the message says what is."""
+
+
+def read(clause: Clause, text: str) -> Operation | None:
+    """The operation of a clause, or None when it is of another kind.
+
+    Raises:
+        UnreadableError: it is of this kind, but not readable ("crop to the face").
+    """
+    return _crop(clause, text) or _turn(clause, text) or _text(clause, text) or _border(clause, text)
+
+
+def _crop(clause: Clause, text: str) -> Operation | None:
+    """``crop to 16:9``, ``crop to a square``, ``crop by 10%``, ``crop the top by 10%``."""
+    if not clause.has(Role.CROP) and not (clause.has(Role.SQUARE) and clause.has(Role.CHANGE)):
+        return None
+    ratio = clause.first(Role.RATIO)
+    if clause.has(Role.SQUARE):
+        return Operation(Kind.CROP, 0.0, ratio=1.0, explicit=True, clause=text)
+    if ratio is not None and ratio.token is not None and 1 / _MAX_RATIO <= ratio.token.value <= _MAX_RATIO:
+        return Operation(Kind.CROP, 0.0, ratio=ratio.token.value, explicit=True, clause=text)
+    amount = _percent(clause)
+    if clause.has(Role.UNKNOWN, Role.REFUSED) or (amount is None and clause.has(Role.AMOUNT)):
+        raise UnreadableError("a crop is to a shape (“crop to 16:9”, “to a square”) or by a share of the picture (“crop by 10%”)")
+    size = min(_MAX_CROP, abs(amount if amount is not None else SPECS[Kind.CROP].default))
+    return Operation(Kind.CROP, size, positions=_positions(clause), explicit=amount is not None, clause=text)
+
+
+def _turn(clause: Clause, text: str) -> Operation | None:
+    """``flip horizontally``, ``rotate by 90 degrees``, ``rotate counterclockwise by 2.5 degrees``, ``straighten``."""
+    kinds = {concept.entry.kind for concept in clause.all(Role.OPERATION)}
+    angle = _degrees(clause)
+    if kinds & {Kind.FLIP_HORIZONTAL, Kind.FLIP_VERTICAL}:
+        vertical = Kind.FLIP_VERTICAL in kinds or clause.has(Role.VERTICAL, Role.UPSIDE_DOWN)
+        return Operation(Kind.FLIP_VERTICAL if vertical else Kind.FLIP_HORIZONTAL, 1.0, explicit=True, clause=text)
+    if Kind.STRAIGHTEN in kinds and angle is None:
+        return Operation(Kind.STRAIGHTEN, 1.0, clause=text)
+    if clause.has(Role.UPSIDE_DOWN) and not kinds:
+        return Operation(Kind.ROTATE, 1.0, degrees=180.0, explicit=True, clause=text)
+    named = clause.has(Role.ROTATE) or Kind.STRAIGHTEN in kinds or (clause.has(Role.CHANGE) and angle is not None)
+    if not named or Kind.HUE in kinds or kinds - {Kind.STRAIGHTEN}:
+        return None
+    directed = clause.has(Role.CLOCKWISE, Role.COUNTERCLOCKWISE) or {Area.LEFT, Area.RIGHT} & set(_positions(clause))
+    if angle is None and (clause.has(Role.UNKNOWN, Role.REFUSED) or not directed):
+        raise UnreadableError("a rotation needs an angle (“rotate by 90 degrees”) or a direction (“rotate to the left”)")
+    left = clause.has(Role.COUNTERCLOCKWISE) or Area.LEFT in _positions(clause)
+    degrees = 90.0 if angle is None else angle
+    return Operation(Kind.ROTATE, 1.0, degrees=-degrees if left else degrees, explicit=True, clause=text)
+
+
+def _text(clause: Clause, text: str) -> Operation | None:
+    """``add the text "SALE" at the bottom in white``, ``write "Hello" at the top left``."""
+    quote = clause.first(Role.QUOTE)
+    if quote is None or quote.token is None or not quote.token.text.strip():
+        if clause.has(Role.TEXT) and clause.has(Role.VERB):
+            raise UnreadableError('a text to add stands in quotes (“add the text "SALE" at the bottom in white”)')
+        return None
+    if clause.has(Role.REPLACE, Role.CHANGE):
+        raise UnreadableError("writing in the picture is not recognised, so it is not replaced; a quoted text can be added")
+    colour = clause.first(Role.COLOUR)
+    amount = _percent(clause)
+    size = clause.first(Role.SIZE)
+    height = amount if amount is not None else (size.entry.value + 0.02 if size else SPECS[Kind.TEXT].default)
+    return Operation(
+        Kind.TEXT,
+        min(_MAX_TEXT, abs(height)),
+        colour=colour.colour if colour else _WHITE,
+        text=quote.token.text,
+        positions=_positions(clause),
+        explicit=True,
+        clause=text,
+    )
+
+
+def _border(clause: Clause, text: str) -> Operation | None:
+    """``add a white border of 5%``: the amount is the width in shares of the shorter side."""
+    if not clause.has(Role.BORDER) or clause.has(Role.OPERATION, Role.TONAL):
+        return None
+    verb = clause.first(Role.VERB)
+    if verb is not None and verb.entry.sign < 0:
+        raise UnreadableError("a border in the picture is not recognised; it can be cropped away (“crop by 5%”)")
+    colour = clause.first(Role.COLOUR)
+    amount = _percent(clause)
+    size = clause.first(Role.SIZE)
+    width = amount if amount is not None else (size.entry.value if size else SPECS[Kind.BORDER].default)
+    return Operation(
+        Kind.BORDER,
+        min(_MAX_BORDER, abs(width)),
+        colour=colour.colour if colour else _WHITE,
+        explicit=amount is not None,
+        clause=text,
+    )
+
+
+def _percent(clause: Clause) -> float | None:
+    values = [share(concept, Kind.CROP) for concept in clause.all(Role.AMOUNT)]
+    return next((value for value in values if value is not None), None)
+
+
+def _degrees(clause: Clause) -> float | None:
+    turns = clause.has(Role.ROTATE)
+    for concept in clause.all(Role.AMOUNT):
+        token = concept.token
+        if token is not None and (token.unit == "degrees" or (token.unit == "" and turns)):
+            return token.value
+    return None
+
+
+def _positions(clause: Clause) -> tuple[Area, ...]:
+    named = {concept.entry.area for concept in clause.all(Role.AREA)}
+    return tuple(area for area in _POSITIONS if area in named)

@@ -1,0 +1,106 @@
+"""The region that a clause names, and the words that it leaves over."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from services.embedded.instructions.clauses import Clause, Concept
+from services.embedded.instructions.operations import Area, Region, Term
+from services.embedded.instructions.vocabulary import Role
+
+_POINTERS = frozenset(
+    {"the", "this", "that", "these", "those", "all", "any", "every", "his", "her", "their", "my", "your", "our"}
+)
+_NAMES_AFTER = (Role.OPERATION, Role.TONAL, Role.LOOK, Role.AREA, Role.HUES, Role.BORDER, Role.PICTURE, Role.TEXT)
+_UNREAD = (Role.UNKNOWN, Role.REFUSED)
+
+
+@dataclass(frozen=True, slots=True)
+class Leftover:
+    """Words that nothing accounts for.
+
+    Attributes:
+        concepts: the words.
+        thing: whether they name a part of the picture ("brighten the cat"), by their place in the clause.
+        context: whether they describe, behind "like", "at" and so on.
+        purpose: whether they only say why or for whom.
+    """
+
+    concepts: tuple[Concept, ...]
+    thing: bool
+    context: bool
+    purpose: bool
+
+    def text(self, prompt: str) -> str:
+        """The words as they were written."""
+        return prompt[self.concepts[0].start : self.concepts[-1].end]
+
+
+@dataclass(slots=True)
+class ClauseRegion:
+    """What a clause is confined to, the colours that name it, and what is left over."""
+
+    terms: list[Term] = field(default_factory=list)
+    used_colours: set[int] = field(default_factory=set)  # indices of colours that name a region
+    leftovers: list[Leftover] = field(default_factory=list)
+
+    @property
+    def region(self) -> Region:
+        """The region; the whole picture if the clause names none."""
+        return Region(tuple(dict.fromkeys(self.terms)))
+
+
+def find_region(clause: Clause) -> ClauseRegion:
+    """Read areas, hues ("the reds") and coloured things ("the red car") out of a clause."""
+    found = ClauseRegion()
+    changes = clause.has(Role.CHANGE, Role.REPLACE) and not clause.has(Role.AREA, Role.HUES, Role.BORDER)
+    several = changes and len(clause.all(Role.COLOUR)) > 1
+    concepts = clause.concepts
+    index = 0
+    while index < len(concepts):
+        concept = concepts[index]
+        if concept.role is Role.AREA and concept.entry.area is not None:
+            found.terms.append(Term(concept.entry.area))
+        elif concept.role is Role.HUES:
+            found.terms.append(Term(Area.HUE, concept.colour))
+        elif concept.role is Role.COLOUR and (several or _names_a_hue(concepts, index)):
+            several = False  # "turn everything red to green": the first is what changes
+            end = _end_of_run(concepts, index + 1)
+            thing = " ".join(word for other in concepts[index + 1 : end] for word in other.words)
+            found.terms.append(Term(Area.HUE, concept.colour, thing))
+            found.used_colours.add(index)
+            index = end - 1
+        elif concept.role in _UNREAD:
+            end = _end_of_run(concepts, index)
+            if not (end < len(concepts) and concepts[end].role is Role.PICTURE and concept.role is Role.UNKNOWN):
+                found.leftovers.append(_leftover(concepts, index, end))
+            index = end - 1
+        index += 1
+    return found
+
+
+def _end_of_run(concepts: list[Concept], index: int) -> int:
+    while index < len(concepts) and concepts[index].role in _UNREAD:
+        index += 1
+    return index
+
+
+def _names_a_hue(concepts: list[Concept], index: int) -> bool:
+    """Whether a colour names a range of hues: "the red", "the red car", not "a red tint", "to red" or "text in red"."""
+    before = concepts[index - 1] if index else None
+    after = concepts[index + 1] if index + 1 < len(concepts) else None
+    if before is None:
+        return False
+    if before.role in (Role.EXCEPT, Role.ONLY):
+        return True
+    return before.words[-1] in _POINTERS and not (after is not None and after.role in _NAMES_AFTER)
+
+
+def _leftover(concepts: list[Concept], start: int, end: int) -> Leftover:
+    before = concepts[start - 1] if start else None
+    purpose = any(concept.role is Role.PURPOSE for concept in concepts[:start])
+    context = purpose or any(concept.role in (Role.LIKE, Role.CONTEXT) for concept in concepts[:start])
+    thing = before is not None and (
+        before.role in (Role.DETERMINER, Role.INSIDE, Role.OPERATION, Role.VERB, Role.EXCEPT, Role.KEEP, Role.ONLY, Role.REPLACE)
+    )
+    return Leftover(tuple(concepts[start:end]), thing, context, purpose)

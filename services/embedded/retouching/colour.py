@@ -1,0 +1,199 @@
+"""Colour: white balance, saturation, hue, tints, recolouring. Illuminants in linear light, the rest in CIELAB."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+from services.embedded.cielab import (
+    F32,
+    colour_to_lab,
+    decode,
+    encode,
+    f32,
+    into_gamut,
+    lab_to_linear,
+    lightness_to_luminance,
+    linear_to_lab,
+    painted,
+    white_shift,
+)
+from services.embedded.filters import smoothstep
+from services.embedded.instructions.colour_names import Colour
+from services.embedded.retouching.picture import Picture
+
+_NEUTRAL_LAYER = 8.0  # chroma below which a colour counts as black, grey or white
+_SPLIT_CHROMA = 42.0
+_NEUTRAL_TARGET = 10.0  # the same for a new colour of an object: chroma below which it counts as black, grey or white
+_INSIDE = 0.5  # weight of a mask from which a pixel belongs to the object
+
+
+def warmth(picture: Picture, amount: float, mask: F32 | None) -> None:
+    """Change the illuminant along the daylight line: at 100 % white moves by 40 b* to yellow, at -100 % to blue."""
+    _adapt(picture, mask, (7.0 if amount > 0 else 2.0) * amount, 40.0 * amount)
+
+
+def tint(picture: Picture, amount: float, mask: F32 | None) -> None:
+    """Change the illuminant across it: at 100 % white moves by 36 a* to magenta, at -100 % to green."""
+    _adapt(picture, mask, 36.0 * amount, -8.0 * amount)
+
+
+def _adapt(picture: Picture, mask: F32 | None, green_red: float, blue_yellow: float) -> None:
+    matrix = white_shift(green_red, blue_yellow)
+
+    def retouch(lab: F32, _: slice) -> F32:
+        after = linear_to_lab(f32(cv2.transform(lab_to_linear(lab), matrix)).reshape(lab.shape))
+        after[..., 0] = lab[..., 0]  # a change of white balance is not one of exposure
+        return after
+
+    picture.point(mask, retouch)
+
+
+def saturation(picture: Picture, amount: float, mask: F32 | None) -> None:
+    """Chroma about doubled at 100 %, gone at -100 %; near 0 one percent is about one percent of chroma.
+
+    Above 0, light is scaled about its own luminance, so that a stronger orange stays orange; in CIELAB it would turn pink
+    at the edge of sRGB.
+    """
+    if amount <= 0:
+        _scale_chroma(picture, mask, max(0.0, 1 + amount))
+        return
+    factor = np.float32(1 + 0.85 * amount)
+
+    def retouch(lab: F32, _: slice) -> F32:
+        light = lab_to_linear(lab)
+        grey = lightness_to_luminance(lab[..., 0])[..., None]
+        after = linear_to_lab(into_gamut(grey + factor * (light - grey)))
+        after[..., 0] = lab[..., 0]
+        return after
+
+    picture.point(mask, retouch)
+
+
+def _scale_chroma(picture: Picture, mask: F32 | None, factor: float) -> None:
+    def retouch(lab: F32, _: slice) -> F32:
+        after = lab.copy()
+        after[..., 1:] *= np.float32(factor)
+        return after
+
+    picture.point(mask, retouch)
+
+
+def vibrance(picture: Picture, amount: float, mask: F32 | None) -> None:
+    """Saturation that acts most on muted colours and least on skin."""
+
+    def retouch(lab: F32, _: slice) -> F32:
+        chroma = np.hypot(lab[..., 1], lab[..., 2])
+        hue = np.degrees(np.arctan2(lab[..., 2], lab[..., 1]))
+        muted = np.exp(-((chroma / 48) ** 2))
+        skin = np.exp(-(((hue - 50) / 25) ** 2)) * smoothstep(8, 20, chroma)
+        after = lab.copy()
+        after[..., 1:] *= np.maximum(0, 1 + 1.3 * amount * muted * (1 - 0.5 * skin))[..., None]
+        return after
+
+    picture.point(mask, retouch)
+
+
+def hue(picture: Picture, amount: float, mask: F32 | None) -> None:
+    """Rotate all hues in the a*, b* plane; amount 1 is 180 degrees. Lightness stays."""
+    cosine, sine = np.cos(np.pi * amount), np.sin(np.pi * amount)
+
+    def retouch(lab: F32, _: slice) -> F32:
+        after = lab.copy()
+        after[..., 1] = cosine * lab[..., 1] - sine * lab[..., 2]
+        after[..., 2] = sine * lab[..., 1] + cosine * lab[..., 2]
+        return after
+
+    picture.point(mask, retouch)
+
+
+def monochrome(picture: Picture, amount: float, mask: F32 | None) -> None:
+    """Remove colour; lightness stays."""
+    _scale_chroma(picture, mask, max(0.0, 1 - amount))
+
+
+def sepia(picture: Picture, amount: float, mask: F32 | None) -> None:
+    """The toning of an old print: brown most in the midtones, paper white stays nearly white."""
+
+    def retouch(lab: F32, _: slice) -> F32:
+        share = lab[..., 0] / 100
+        body = np.clip(4 * share * (1 - share), 0, 1) ** 0.6
+        after = lab.copy()
+        after[..., 1] += amount * (9.0 * body - lab[..., 1])
+        after[..., 2] += amount * (4 + 22.0 * body - lab[..., 2])
+        return after
+
+    picture.point(mask, retouch)
+
+
+def overlay(picture: Picture, amount: float, mask: F32 | None, colour: Colour) -> None:
+    """A layer of colour at an opacity of ``amount``: hue and chroma of the colour, lightness of the picture.
+
+    Black, grey and white also change lightness. Negative amounts remove the colour's cast.
+    """
+    lightness, green_red, blue_yellow = colour_to_lab(colour.rgb)
+    neutral = np.hypot(green_red, blue_yellow) < _NEUTRAL_LAYER
+
+    def retouch(lab: F32, _: slice) -> F32:
+        layer = painted(lab[..., 0], colour.rgb)
+        after = lab.copy()
+        after[..., 1:] += np.float32(amount) * (layer[..., 1:] - lab[..., 1:] * (amount > 0))
+        if neutral:
+            after[..., 0] += np.float32(max(0.0, amount)) * (np.float32(lightness) - lab[..., 0])
+        return after
+
+    picture.point(mask, retouch)
+
+
+def split_tone(picture: Picture, amount: float, mask: F32 | None, colour: Colour) -> None:
+    """Push the tones of the mask (shadows, highlights) towards a hue, adding to the colour that is there."""
+    _, green_red, blue_yellow = colour_to_lab(colour.rgb)
+    chroma = max(1e-3, float(np.hypot(green_red, blue_yellow)))
+    reach = _SPLIT_CHROMA * min(1.0, chroma / 20) * amount / chroma
+    push = f32([0, green_red * reach, blue_yellow * reach])
+
+    def retouch(lab: F32, _: slice) -> F32:
+        # Near black and white the gamut is narrow, so the push fades out.
+        holds = np.clip(np.minimum(lab[..., 0] + 6, 106 - lab[..., 0]) / 20, 0, 1)
+        return f32(lab + push * holds[..., None])
+
+    picture.point(mask, retouch)
+
+
+def invert(picture: Picture, amount: float, mask: F32 | None) -> None:
+    """The photographic negative: inverted code values, as in other editors."""
+
+    def retouch(lab: F32, rows: slice) -> F32:
+        positive = encode(np.clip(lab_to_linear(lab), 0, 1), rows.start)
+        negative = linear_to_lab(decode(255 - positive))
+        return lab + np.float32(amount) * (negative - lab)
+
+    picture.point(mask, retouch)
+
+
+def recolour(picture: Picture, amount: float, mask: F32 | None, colour: Colour) -> None:
+    """Give the masked object another colour and keep its shading.
+
+    Hue becomes the target's; chroma keeps its variation about the target's; lightness moves as a whole, so that its median
+    comes close to the target's. For white, grey and black, chroma is removed and the median becomes the target's.
+    """
+    target = colour_to_lab(colour.rgb)
+    neutral = float(np.hypot(target[1], target[2])) < _NEUTRAL_TARGET
+    covered = picture.lab.reshape(-1, 3) if mask is None else picture.lab[mask > _INSIDE]
+    if len(covered) == 0:
+        covered = picture.lab.reshape(-1, 3)
+    middle = float(np.median(covered[:, 0]))
+    own_chroma = max(6.0, float(np.median(np.hypot(covered[:, 1], covered[:, 2]))))
+    lift = (1.0 if neutral else 0.6) * (target[0] - middle)
+
+    def retouch(lab: F32, _: slice) -> F32:
+        # Moving middle tones most preserves the shading: black stays dark and highlights stay light.
+        weight = np.clip(np.minimum(lab[..., 0] / max(middle, 8.0), (100 - lab[..., 0]) / max(100 - middle, 8.0)), 0, 1)
+        lightness = np.clip(lab[..., 0] + lift * weight**0.7, 0, 100).astype(np.float32)
+        after = painted(lightness, colour.rgb)
+        if not neutral:
+            variation = np.clip(np.hypot(lab[..., 1], lab[..., 2]) / own_chroma, 0.55, 1)
+            after[..., 1:] *= variation[..., None]
+        return lab + np.float32(amount) * (after - lab)
+
+    picture.point(mask, retouch)
