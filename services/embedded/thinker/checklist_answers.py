@@ -13,15 +13,7 @@ from services.embedded.instructions.operations import Instruction
 from services.embedded.thinker.parts import Part
 from services.embedded.thinker.quality import Damage, Fault
 from services.protocol.critique.formats import MAX_REASON
-from services.protocol.critique.questions import (
-    DEFAULT_QUESTIONS,
-    MAX_QUESTION,
-    QUALITY_QUESTIONS,
-    Answer,
-    Question,
-    QuestionKind,
-    Verdict,
-)
+from services.protocol.critique.questions import DEFAULT_QUESTIONS, MAX_QUESTION, QUALITY_QUESTIONS, Answer, Question, Verdict
 
 _EVERYTHING: Final = "Is everything that the instruction asks for done?"
 _DETAIL: Final = "Is the detail of the source picture still there and in its place?"
@@ -35,63 +27,57 @@ _YES, _PARTLY = 0.7, 0.35
 """The shares of a part from which it counts as done, and as done in part."""
 _FATAL: Final = 3.0
 """Points of damage at which a question about preservation or quality is answered 0."""
+_BY_KIND: Final[dict[str, tuple[Fault, ...]]] = {
+    "keep": ("detail", "size", "rest"),
+    "quality": ("texture", "colour", "clipping", "detail"),
+}
+_TEXTURE, _COLOUR, _EXPOSURE = (question.text for question in QUALITY_QUESTIONS)
+_FAULTS: Final[dict[str, tuple[Fault, ...]]] = {
+    _DETAIL: ("detail",),
+    _REST: ("size", "rest"),
+    _TEXTURE: ("texture",),
+    _COLOUR: ("colour",),
+    _EXPOSURE: ("clipping", "detail"),
+}
 
 Found = tuple[float, str]
 """How far something holds (0 not, 1 wholly), and the reason."""
 
-_FAULTS: Final[dict[str, tuple[Fault, ...]]] = {
-    _DETAIL: ("detail",),
-    _REST: ("size", "rest"),
-    **dict(
-        zip((question.text for question in QUALITY_QUESTIONS), (("texture",), ("colour",), ("clipping", "detail")), strict=True)
-    ),
-}
-_BY_KIND: Final[dict[QuestionKind, tuple[Fault, ...]]] = {
-    "keep": ("detail", "size", "rest"),
-    "quality": ("texture", "colour", "clipping", "detail"),
-}
-
 
 def questions_about(instruction: Instruction) -> tuple[Question, ...]:
     """The questions about every candidate for an instruction, without those about quality, which the protocol adds."""
-    change = [*dict.fromkeys(_as_question(_asked(name)) for name in _names(instruction)[:_MAX_PARTS]), _EVERYTHING]
-    return (*(Question("change", text) for text in change), Question("keep", _DETAIL), Question("keep", _REST))
-
-
-def answer_questions(parts: list[Part], damage: list[Damage], questions: tuple[Question, ...]) -> tuple[Answer, ...]:
-    """An answer to each question, from the measurements behind the scores and the reasoning."""
-    own = {_as_question(_asked(part.name)): _found(part) for part in parts}
-    everything = _everything(parts)
-    out: list[Answer] = []
-    for number, question in enumerate(questions, start=1):
-        if question.kind == "change":
-            share, reason = own.get(question.text, everything)
-        else:
-            share, reason = _preserved(damage, _FAULTS.get(question.text, _BY_KIND[question.kind]))
-        if question.text not in own and question.text != _EVERYTHING and question.text not in _FAULTS:
-            reason = reason if question in DEFAULT_QUESTIONS else f"Answered by all I measured of this kind: {reason}"
-        out.append(Answer(number, question.kind, _verdict(share), clean(reason, MAX_REASON)))
-    return tuple(out)
-
-
-def _names(instruction: Instruction) -> list[str]:
-    """The names of the clauses, as `parts.parts_of` gives them; at least one."""
     names = [operation.describe() for operation in instruction.operations]
     looks = " and ".join(dict.fromkeys(look.name for look in instruction.looks))
     names += [looks] if looks else []
     unread = [*instruction.unjudged, *(refusal.phrase for refusal in instruction.refusals)]
     # What cannot be judged is asked first, as it decides.
-    return [*unread[:1], *names] or [instruction.text]
+    asked = ([*unread[:1], *names] or [instruction.text])[:_MAX_PARTS]
+    change = [*dict.fromkeys(map(_question, asked)), _EVERYTHING]
+    return (*(Question("change", text) for text in change), Question("keep", _DETAIL), Question("keep", _REST))
 
 
-def _asked(name: str) -> str:
-    return f"Was this done: {clean(name, _QUOTE)}"
+def answer_questions(parts: list[Part], damage: list[Damage], questions: tuple[Question, ...]) -> tuple[Answer, ...]:
+    """An answer to each question, from the measurements behind the scores and the reasoning."""
+    own = {_question(part.name): _found(part) for part in parts} | {_EVERYTHING: _everything(parts)}
+    out: list[Answer] = []
+    for number, question in enumerate(questions, start=1):
+        if question.kind == "change":
+            share, reason = own.get(question.text, own[_EVERYTHING])
+        else:
+            share, reason = _preserved(damage, _FAULTS.get(question.text, _BY_KIND[question.kind]))
+        if question.text not in own and question.text not in _FAULTS and question not in DEFAULT_QUESTIONS:
+            reason = f"Answered by all I measured of this kind: {reason}"
+        verdict: Verdict = "yes" if share >= _YES else "partly" if share >= _PARTLY else "no"
+        out.append(Answer(number, question.kind, verdict, clean(reason, MAX_REASON)))
+    return tuple(out)
+
+
+def _question(name: str) -> str:
+    return clean(f"Was this done: {clean(name, _QUOTE)}", MAX_QUESTION - 1).rstrip("?") + "?"
 
 
 def _found(part: Part) -> Found:
-    if not part.measured:
-        return 0.0, f"{_UNJUDGED} ({part.description})"
-    return part.done, f"Measured: {part.description}."
+    return (part.done, f"Measured: {part.description}.") if part.measured else (0.0, f"{_UNJUDGED} ({part.description})")
 
 
 def _everything(parts: list[Part]) -> Found:
@@ -104,6 +90,13 @@ def _everything(parts: list[Part]) -> Found:
     return share, f"{reason} Not yet: {', '.join(missing)}." if missing else reason
 
 
+def _preserved(damage: list[Damage], faults: tuple[Fault, ...]) -> Found:
+    found = [item for item in damage if item.fault in faults]
+    if not found:
+        return 1.0, "No damage of this kind was measured."
+    return 1.0 - sum(item.points for item in found) / _FATAL, "Measured: " + "; ".join(item.description for item in found) + "."
+
+
 def clean(text: str, longest: int) -> str:
     """The text on one line, at most `longest` characters, without what JSON must escape; never blank."""
     return " ".join(unescaped(text).split())[:longest].strip() or "-"
@@ -112,18 +105,3 @@ def clean(text: str, longest: int) -> str:
 def unescaped(text: str) -> str:
     """The text without characters that JSON must escape, which the constraints do not allow."""
     return _CONTROL.sub(" ", text).translate(_PLAIN)
-
-
-def _verdict(share: float) -> Verdict:
-    return "yes" if share >= _YES else "partly" if share >= _PARTLY else "no"
-
-
-def _as_question(text: str) -> str:
-    return clean(text, MAX_QUESTION - 1).rstrip("?") + "?"
-
-
-def _preserved(damage: list[Damage], faults: tuple[Fault, ...]) -> Found:
-    found = [item for item in damage if item.fault in faults]
-    if not found:
-        return 1.0, "No damage of this kind was measured."
-    return 1.0 - sum(item.points for item in found) / _FATAL, "Measured: " + "; ".join(item.description for item in found) + "."

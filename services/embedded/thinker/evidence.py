@@ -8,7 +8,9 @@ whatever its number of pixels.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any
 
 import cv2
 import numpy as np
@@ -20,15 +22,16 @@ from services.embedded.geometry import NotTiltedError, reshape, tilt_of
 from services.embedded.instructions.operations import DRAWN, GEOMETRY, Instruction, Kind, Operation, Region
 from services.embedded.regions import Regions, UnclearRegionError
 from services.embedded.thinker.forward import applied, mask_of
-from services.embedded.thinker.looks import LOOKS, Look, fitted, in_look, joined, scaled
-from services.embedded.thinker.measurements import Comparison, Tone, compare, gap, shared_structure, tone_of
-from services.embedded.thinker.pictures import FRAME, MeasuredPicture, fit, flatten, reduce, reduce_picture
+from services.embedded.thinker.looks import LOOKS, Look, fitted, in_look, joined
+from services.embedded.thinker.measurements import FRAME, Comparison, Tone, gap, reduce_picture, structure_of, tone_of
+from services.embedded.thinker.pictures import fit, flatten, reduce
 
 _WORK = 1024  # longer side of the copies that are measured
 _RAW = 160  # longer side on which the framing before and after is compared
 _SAME_ASPECT = 0.02
 _LOCAL = 12.0  # CIELAB distance from what one change of the whole picture explains
-_EFFECTS = {Kind.GRAIN: "grain", Kind.VIGNETTE: "vignette", Kind.HAZE: "haze", Kind.GLOW: "glow"}
+EFFECTS = (Kind.GRAIN, Kind.VIGNETTE, Kind.HAZE, Kind.GLOW)
+"""Operations that are also figures of a look, of the same name."""
 
 
 @dataclass(frozen=True)
@@ -62,11 +65,26 @@ class Evidence:
     drawn: NDArray[np.bool_] = field(repr=False)
 
     @property
+    def start(self) -> F32:
+        """The source's thumb."""
+        return self.comparison.source.thumb
+
+    @cached_property
     def after(self) -> F32:
         """The candidate's thumb, with what was drawn over it taken from the expected one; of its own framing if not in place."""
         if not self.comparison.in_place:
             return self.comparison.candidate.thumb
         return f32(np.where(self.drawn[..., None], self.expected, self.comparison.after_thumb))
+
+    @cached_property
+    def expected_tone(self) -> Tone:
+        """Of the expected thumb."""
+        return tone_of(self.expected)
+
+    @property
+    def reach(self) -> float:
+        """How far the expected tones are from the source's, in steps that a viewer just sees."""
+        return gap(self.comparison.source.tone, self.expected_tone)
 
     @property
     def grain_wanted(self) -> float:
@@ -76,35 +94,27 @@ class Evidence:
     @property
     def grain_added(self) -> float:
         """The noise that the candidate has in addition to the source's, in L*."""
-        comparison = self.comparison
-        if comparison.in_place:
-            return comparison.noise
-        return comparison.after.texture.grain - comparison.before.texture.grain
+        pair = self.comparison
+        return pair.noise if pair.in_place else pair.candidate.texture.grain - pair.source.texture.grain
 
     def operations(self, *kinds: Kind) -> list[Operation]:
         """The named operations of these kinds."""
         return [operation for operation in self.instruction.operations if operation.kind in kinds]
 
-    @property
-    def reach(self) -> float:
-        """How far the expected tones are from the source's, in steps that a viewer just sees."""
-        return gap(self.comparison.before.tone, self.expected_tone)
-
-    @property
-    def expected_tone(self) -> Tone:
-        """The figures of the expected thumb."""
-        return tone_of(self.expected)
+    def amount(self, *kinds: Kind) -> float:
+        """How much of these kinds is asked for, in all."""
+        return sum(abs(operation.amount) for operation in self.operations(*kinds))
 
 
 def gather(instruction: Instruction, source: U8, candidate: U8) -> Evidence:
     """Measure a candidate against its source and what the instruction asks for."""
-    before, after = _work_copy(source), _work_copy(candidate)
-    unclear: dict[Region | Operation, str] = {}
+    before, after = (_at_most(flatten(picture), _WORK) for picture in (source, candidate))
+    operations, unclear = instruction.operations, dict[Region | Operation, str]()
     aligned = _aligned(before, after, instruction, unclear)
-    comparison = compare(reduce_picture(aligned), reduce_picture(after))
-    masks = _masks(aligned, comparison.source, instruction, unclear)
-    look = _look(instruction, comparison.before.tone)
+    comparison = Comparison(reduce_picture(aligned), reduce_picture(after))
     thumb = comparison.source.thumb
+    masks = _masks(aligned, thumb, instruction, unclear)
+    look = _look(instruction, comparison.source.tone)
 
     def expect(operations: Sequence[Operation]) -> F32:
         changed = applied(thumb, operations, masks)
@@ -115,18 +125,18 @@ def gather(instruction: Instruction, source: U8, candidate: U8) -> Evidence:
                 changed = f32(changed + (thumb - changed) * mask[..., None])
         return changed
 
-    operations = instruction.operations
+    def without(one: Operation) -> F32:
+        others = [other for other in operations if other is not one]
+        return expect(others) if look is None else applied(thumb, [one], masks)
+
     return Evidence(
         instruction=instruction,
         comparison=comparison,
-        raw=_raw_structure(before, after),
+        raw=comparison.structure if aligned is before else structure_of(reduce_picture(before), comparison.candidate, _RAW),
         tilts=_tilts(before, after) if any(one.kind is Kind.STRAIGHTEN for one in operations) else (None, None),
         look=look,
         expected=expect(operations),
-        without={
-            one: expect([other for other in operations if other is not one]) if look is None else applied(thumb, [one], masks)
-            for one in operations
-        },
+        without={one: without(one) for one in operations},
         masks=masks,
         unclear=unclear,
         unchanged=bool(before.shape == after.shape and np.array_equal(before, after)),
@@ -134,12 +144,11 @@ def gather(instruction: Instruction, source: U8, candidate: U8) -> Evidence:
     )
 
 
-def _work_copy(pixels: U8) -> U8:
-    flat = flatten(pixels)
-    width, height = fit(flat.shape[1], flat.shape[0], _WORK)
-    if (height, width) == flat.shape[:2]:
-        return flat
-    return np.asarray(cv2.resize(flat, (width, height), interpolation=cv2.INTER_AREA), dtype=np.uint8).reshape(height, width, 3)
+def _at_most(pixels: U8, side: int) -> U8:
+    width, height = fit(pixels.shape[1], pixels.shape[0], side)
+    if (height, width) == pixels.shape[:2]:
+        return pixels
+    return np.asarray(cv2.resize(pixels, (width, height), interpolation=cv2.INTER_AREA), dtype=np.uint8).reshape(height, width, 3)
 
 
 def _aligned(before: U8, after: U8, instruction: Instruction, unclear: dict[Region | Operation, str]) -> U8:
@@ -152,8 +161,9 @@ def _aligned(before: U8, after: U8, instruction: Instruction, unclear: dict[Regi
         except NotTiltedError as exc:
             unclear[operation] = str(exc)
     aspect = after.shape[1] / after.shape[0]
-    off = abs(np.log(aspect * image.height / image.width))
-    if off > _SAME_ASPECT and not shapes:
+    if not shapes and abs(np.log(aspect * image.height / image.width)) <= _SAME_ASPECT:
+        return before
+    if not shapes:
         width = min(image.width, max(1, round(image.height * aspect)))
         height = min(image.height, max(1, round(image.width / aspect)))
         left, top = (image.width - width) // 2, (image.height - height) // 2
@@ -161,22 +171,18 @@ def _aligned(before: U8, after: U8, instruction: Instruction, unclear: dict[Regi
     return np.ascontiguousarray(np.asarray(image, dtype=np.uint8))
 
 
-def _masks(
-    aligned: U8, source: MeasuredPicture, instruction: Instruction, unclear: dict[Region | Operation, str]
-) -> dict[Region, F32]:
+def _masks(aligned: U8, thumb: F32, instruction: Instruction, unclear: dict[Region | Operation, str]) -> dict[Region, F32]:
     """The masks of all named regions on the thumb; those that fail a check are noted in ``unclear``."""
-    wanted = {operation.region for operation in instruction.operations} | set(instruction.protected)
-    width, height = fit(aligned.shape[1], aligned.shape[0], FRAME)
-    regions = Regions(np.asarray(cv2.resize(aligned, (width, height), interpolation=cv2.INTER_AREA), dtype=np.uint8))
+    regions = Regions(_at_most(aligned, FRAME))
     found: dict[Region, F32] = {}
-    for region in wanted:
+    for region in {operation.region for operation in instruction.operations} | set(instruction.protected):
         try:
             mask = regions.mask(region)
         except UnclearRegionError as exc:
             unclear[region] = str(exc)
             continue
         if mask is not None:
-            found[region] = reduce(mask, source.thumb.shape[1], source.thumb.shape[0])
+            found[region] = reduce(mask, thumb.shape[1], thumb.shape[0])
     return found
 
 
@@ -184,19 +190,9 @@ def _look(instruction: Instruction, start: Tone) -> Look | None:
     """The joined looks without the effects that the instruction rules out, fitted to the source."""
     if not instruction.looks:
         return None
-    look = joined([scaled(LOOKS[named.name], named.strength) for named in instruction.looks])
-    figures = {name: 0.0 for kind, name in _EFFECTS.items() if kind in instruction.forbidden}
-    return fitted(Look(**{**look.__dict__, **figures}), start)
-
-
-def _raw_structure(before: U8, after: U8) -> float:
-    """Structure that the two pictures share when one is laid over the other as they are."""
-    width, height = fit(before.shape[1], before.shape[0], _RAW)
-    planes = [
-        reduce_picture(np.asarray(cv2.resize(one, (width, height), interpolation=cv2.INTER_AREA))) for one in (before, after)
-    ]
-    first, second = (np.ascontiguousarray(plane.frame[..., 0]) for plane in planes)
-    return shared_structure(first, second) / max(0.2, shared_structure(first, first))
+    look = joined((LOOKS[named.name], named.strength) for named in instruction.looks)
+    ruled_out: dict[str, Any] = {kind.value: 0.0 for kind in EFFECTS if kind in instruction.forbidden}
+    return fitted(replace(look, **ruled_out), start)
 
 
 def _tilts(before: U8, after: U8) -> tuple[float | None, float | None]:
@@ -212,9 +208,9 @@ def _drawn(comparison: Comparison, operations: Sequence[Operation]) -> NDArray[n
             continue
         if operation.kind is Kind.TEXT:
             drawn |= cv2.dilate((comparison.local_change > _LOCAL).astype(np.uint8), np.ones((3, 3), np.uint8)) > 0
-            continue
-        depth = int(np.ceil(operation.amount * min(height, width))) + 1
-        inner = np.zeros_like(drawn)
-        inner[depth:-depth, depth:-depth] = True
-        drawn |= ~inner
+        else:
+            depth = int(np.ceil(operation.amount * min(height, width))) + 1
+            inner = np.zeros_like(drawn)
+            inner[depth:-depth, depth:-depth] = True
+            drawn |= ~inner
     return drawn

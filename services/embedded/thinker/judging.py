@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import replace
 
 from services.embedded.cielab import U8
 from services.embedded.instructions import parse
 from services.embedded.thinker.checklist_answers import answer_questions, questions_about
-from services.embedded.thinker.evidence import Evidence, gather
+from services.embedded.thinker.evidence import gather
 from services.embedded.thinker.parts import Part, parts_of, semantic
 from services.embedded.thinker.quality import Damage, quality
 from services.embedded.thinker.refine import refine
 from services.protocol.critique.messages import MAX_INSTRUCTION, Critique
-from services.protocol.critique.questions import Answer, Question, or_default, with_quality
+from services.protocol.critique.questions import Question, or_default, with_quality
 from services.protocol.critique.scores import critique_of_answers
 
 _QUOTE = 80
@@ -35,7 +35,7 @@ def judge(source: U8, candidate: U8, instruction: str, turn_instruction: str) ->
     Raises:
         ValueError: when an array is not a picture.
     """
-    return _assess(source, candidate, instruction, turn_instruction).critique()
+    return _assess(source, candidate, instruction, turn_instruction)[0]
 
 
 def judge_by(questions: tuple[Question, ...], source: U8, candidate: U8, instruction: str, turn_instruction: str) -> Critique:
@@ -43,10 +43,10 @@ def judge_by(questions: tuple[Question, ...], source: U8, candidate: U8, instruc
 
     When the questions give no score (none is about quality, say), the measured scores are used and the answers added.
     """
-    assessed = _assess(source, candidate, instruction, turn_instruction)
-    answers = answer_questions(assessed.parts, assessed.damage, or_default(questions))
-    critique = critique_of_answers(answers, assessed.refined, questions)
-    return critique if isinstance(critique, Critique) else assessed.critique(answers)
+    measured, parts, damage = _assess(source, candidate, instruction, turn_instruction)
+    answers = answer_questions(parts, damage, or_default(questions))
+    critique = critique_of_answers(answers, measured.refined_instruction, questions)
+    return critique if isinstance(critique, Critique) else replace(measured, answers=answers)
 
 
 def questions_for(instruction: str) -> tuple[Question, ...]:
@@ -54,32 +54,18 @@ def questions_for(instruction: str) -> tuple[Question, ...]:
     return with_quality(questions_about(parse(instruction)))
 
 
-@dataclass(frozen=True)
-class _Assessment:
-    """The measurements of one candidate, its scores and the refined instruction."""
-
-    evidence: Evidence
-    parts: list[Part]
-    damage: list[Damage]
-    semantic: float
-    quality: float
-    refined: str | None
-
-    def critique(self, answers: tuple[Answer, ...] = ()) -> Critique:
-        """The critique with the measured scores."""
-        return Critique(self.semantic, self.quality, explain(self.evidence, self.parts, self.damage), self.refined, answers)
-
-
-def _assess(source: U8, candidate: U8, instruction: str, turn_instruction: str) -> _Assessment:
+def _assess(source: U8, candidate: U8, instruction: str, turn_instruction: str) -> tuple[Critique, list[Part], list[Damage]]:
+    """The critique with the measured scores, and what they are made of."""
     evidence = gather(parse(instruction), source, candidate)
     parts = parts_of(evidence)
     followed = semantic(parts)
     sound, damage = quality(evidence)
     refined = refine(evidence, parts, turn_instruction or instruction, followed).strip()[:MAX_INSTRUCTION]
-    return _Assessment(evidence, parts, damage, followed, sound, refined or None)
+    reasoning = explain(parts, damage, unchanged=evidence.unchanged)
+    return Critique(followed, sound, reasoning, refined or None), parts, damage
 
 
-def explain(evidence: Evidence, parts: list[Part], damage: list[Damage]) -> str:
+def explain(parts: list[Part], damage: list[Damage], *, unchanged: bool) -> str:
     """The reasoning: what was measured of each clause, what was not and so caps the score, what is damaged."""
     measured = [f"{part.name} — {part.description}" for part in parts if part.measured]
     unmeasured = [f"“{part.name[:_QUOTE]}” ({part.description})" for part in parts if not part.measured]
@@ -87,7 +73,7 @@ def explain(evidence: Evidence, parts: list[Part], damage: list[Damage]) -> str:
     if unmeasured:
         effect = "which limits the score to 6" if measured else "so nothing counts as done"
         sentences.append(f"Not measured, {effect}: " + "; ".join(unmeasured[:_MOST]) + ".")
-    if evidence.unchanged:
+    if unchanged:
         sentences.append("The candidate is the source, unchanged.")
     worst = "; ".join(item.description for item in damage[:3])
     sentences.append(f"Damage: {worst}." if worst else "No damage was measured.")

@@ -8,8 +8,8 @@ the effect of a warm cast on lightness is then counted once, and in the same way
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from typing import Any
 
 import cv2
@@ -26,24 +26,14 @@ _NEUTRAL = np.array([1.0, 4.0])  # mean (a*, b*) of an ordinary daylight photogr
 
 
 @dataclass(frozen=True)
-class HueMove:
-    """Turn one range of hues: `centre` and `turn` in degrees of the (a*, b*) plane."""
-
-    centre: float
-    turn: float
-    chroma: float = 1.0
-    light: float = 0.0
-
-
-@dataclass(frozen=True)
 class Look:
     """Differences from an ordinary photograph.
 
     `light` is the change of L* in the midtones, `contrast` the slope of the tone curve there, `black` and `white` the change of
     L* at the ends. `cast`, `shadows` and `highlights` are (a*, b*) added everywhere (at L* 50, growing with lightness), in the
-    dark and in the bright half. `chroma` multiplies colourfulness, `mono` is the share of colour taken away before the casts.
-    `vignette` is the loss of lightness in the corners (share), `top` the change of L* at the upper edge, `haze` and `glow` are
-    shares, `grain` the standard deviation of the noise in L*. `key` is the usual mean L* of such pictures, or 0 for any.
+    dark and in the bright half. `chroma` multiplies colourfulness, before the casts (0 leaves no colour but theirs).
+    `vignette` is the loss of lightness in the corners (share), `haze` and `glow` are shares, `grain` is the standard deviation of
+    the noise in L*. `key` is the usual mean L* of such pictures, or 0 for any.
     """
 
     light: float = 0.0
@@ -54,63 +44,34 @@ class Look:
     shadows: Pair = (0.0, 0.0)
     highlights: Pair = (0.0, 0.0)
     chroma: float = 1.0
-    mono: float = 0.0
     vignette: float = 0.0
-    top: float = 0.0
     haze: float = 0.0
     glow: float = 0.0
     grain: float = 0.0
     clarity: float = 0.0
     key: float = 0.0
-    hues: tuple[HueMove, ...] = ()
 
 
-def _look(figures: dict[str, Any]) -> Look:
-    values: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else float(value) for name, value in figures.items()}
-    if "hues" in values:
-        values["hues"] = tuple(HueMove(*move) for move in figures["hues"])
-    return Look(**values)
-
-
-LOOKS: dict[str, Look] = {name: _look(entry["figures"]) for name, entry in TABLE["looks"].items()}
+LOOKS: dict[str, Look] = {name: Look(**entry["figures"]) for name, entry in TABLE["looks"].items()}
 _FACTORS = frozenset({"contrast", "chroma"})
-_SHARES = frozenset({"mono", "haze", "glow", "vignette"})
 
 
-def scaled(look: Look, strength: float) -> Look:
-    """The same look, `strength` times as strong (0 leaves the picture as it is)."""
-    values: dict[str, Any] = {}
-    for item in fields(look):
-        value = getattr(look, item.name)
-        if item.name in _FACTORS:
-            values[item.name] = value**strength
-        elif item.name in {"key", "hues"} or (item.name == "mono" and value >= 1.0):
-            values[item.name] = value
-        elif isinstance(value, tuple):
-            values[item.name] = (value[0] * strength, value[1] * strength)
-        else:
-            values[item.name] = min(1.0, value * strength) if item.name in _SHARES else value * strength
-    return replace(look, **values)
-
-
-def joined(looks: Sequence[Look]) -> Look:
-    """Several looks at once: differences add, factors multiply, effects take the stronger."""
+def joined(looks: Iterable[tuple[Look, float]]) -> Look:
+    """Several looks at once, each `strength` times as strong as described: differences add, factors multiply."""
     out = Look()
-    for look in looks:
+    for look, strength in looks:
         values: dict[str, Any] = {}
-        for item in fields(look):
-            first, second = getattr(out, item.name), getattr(look, item.name)
-            if item.name in _FACTORS:
-                values[item.name] = first * second
-            elif item.name in _SHARES or item.name in {"grain", "clarity"}:
-                values[item.name] = max(first, second)
-            elif item.name == "key":
-                values[item.name] = (first + second) / 2 if first and second else first or second
-            elif isinstance(first, tuple) and item.name != "hues":
-                values[item.name] = (first[0] + second[0], first[1] + second[1])
+        for name, value in vars(look).items():
+            before = getattr(out, name)
+            if name in _FACTORS:
+                values[name] = before * value**strength
+            elif name == "key":
+                values[name] = (before + value) / 2 if before and value else before or value
+            elif isinstance(before, tuple):
+                values[name] = (before[0] + value[0] * strength, before[1] + value[1] * strength)
             else:
-                values[item.name] = first + second
-        out = replace(out, **values)
+                values[name] = before + value * strength
+        out = Look(**values)
     return out
 
 
@@ -137,10 +98,8 @@ def fitted(look: Look, source: Tone) -> Look:
 def in_look(thumb: F32, look: Look) -> F32:
     """The (h, w, 3) CIELAB thumb of the source in a look, clipped to sRGB."""
     lab = thumb.copy()
-    for move in look.hues:
-        lab = turn_hues(lab, move)
     lab[..., 0] = _tone_curve(lab[..., 0], look)
-    lab[..., 1:] *= look.chroma * (1.0 - look.mono)
+    lab[..., 1:] *= look.chroma
     lab[..., 1:] += _casts(lab[..., 0], look)
     if look.haze > 0:
         haze = f32(_HAZE_LAB) + f32([0.0, *look.cast])
@@ -151,8 +110,6 @@ def in_look(thumb: F32, look: Look) -> F32:
     if look.vignette > 0:
         fall = np.clip(radius_squared(height, width) * 1.35 - 0.2, 0.0, 1.0)
         lab *= (1.0 - look.vignette * fall)[..., None]
-    if look.top:
-        lab[..., 0] += look.top * np.linspace(1.0, -0.2, height, dtype=np.float32).clip(0)[:, None]
     return showable(lab)
 
 
@@ -184,14 +141,6 @@ def _casts(light: F32, look: Look) -> F32:
     for pair, weight in parts:
         out += weight[..., None] * f32(pair)
     return out
-
-
-def turn_hues(lab: F32, move: HueMove) -> F32:
-    """Turn the hues around `move.centre` (about 45 degrees to each side)."""
-    hue = np.degrees(np.arctan2(lab[..., 2], lab[..., 1]))
-    share = np.clip(1.6 - np.abs((hue - move.centre + 180.0) % 360.0 - 180.0) / 35.0, 0.0, 1.0)
-    turned = (lab[..., 1] + 1j * lab[..., 2]) * (1.0 + (move.chroma - 1.0) * share) * np.exp(1j * np.radians(move.turn * share))
-    return f32(np.stack([lab[..., 0] + move.light * share, turned.real, turned.imag], axis=2))
 
 
 def _bloom(lab: F32, share: float) -> F32:

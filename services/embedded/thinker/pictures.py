@@ -1,44 +1,13 @@
-"""Pictures as they are measured: flattened, reduced, in CIELAB.
-
-Every measurement is made on a reduced copy, so that a figure means the same at every resolution: the *frame* (long side
-at most 512 pixels) is for texture, the *thumb* (long side at most 64) for tone and colour. Both are averaged over areas
-in linear light.
-"""
+"""Pictures as they are measured: flattened, reduced, clipped to what can be shown."""
 
 from __future__ import annotations
-
-from dataclasses import dataclass, field
 
 import cv2
 import numpy as np
 
-from services.embedded.cielab import F32, U8, decode, f32, lab_to_linear, linear_to_lab
+from services.embedded.cielab import F32, U8, f32, lab_to_linear, linear_to_lab
 
-FRAME = 512
-THUMB = 64
 _PLANE, _RGB = 2, 3
-_BRIGHT, _DIM = 254, 1  # code values that count as blown out and blocked up
-
-
-@dataclass(frozen=True)
-class MeasuredPicture:
-    """One picture, ready to be measured.
-
-    `frame` and `thumb` are (height, width, 3) CIELAB; `bright` and `dim` are the shares (0..1) of the original's pixels with a
-    channel at the end of the scale, weighted by how many are (one of three counts a third).
-    """
-
-    width: int
-    height: int
-    frame: F32 = field(repr=False)
-    thumb: F32 = field(repr=False)
-    bright: float
-    dim: float
-
-    @property
-    def aspect(self) -> float:
-        """Width over height."""
-        return self.width / self.height
 
 
 def flatten(pixels: U8) -> U8:
@@ -58,27 +27,6 @@ def flatten(pixels: U8) -> U8:
     alpha = layers[..., -1:].astype(np.float32) / 255.0
     flat: U8 = (colour * alpha + 255.0 * (1.0 - alpha) + 0.5).astype(np.uint8)
     return flat
-
-
-def reduce_picture(pixels: U8) -> MeasuredPicture:
-    """The frame, thumb and statistics of a picture of (h, w[, channels]) bytes."""
-    flat = flatten(pixels)
-    height, width = flat.shape[:2]
-    frame_width, frame_height = fit(width, height, FRAME)
-    small = flat
-    if width > 2 * frame_width:
-        # Reducing in code values first is much faster and costs little accuracy.
-        small = np.asarray(cv2.resize(flat, (2 * frame_width, 2 * frame_height), interpolation=cv2.INTER_AREA), dtype=np.uint8)
-    linear = reduce(decode(np.ascontiguousarray(small)), frame_width, frame_height)
-    ends = flat[:: max(1, height // FRAME), :: max(1, width // FRAME)]
-    return MeasuredPicture(
-        width=width,
-        height=height,
-        frame=linear_to_lab(linear),
-        thumb=linear_to_lab(reduce(linear, *fit(frame_width, frame_height, THUMB))),
-        bright=float(np.mean(ends >= _BRIGHT)),
-        dim=float(np.mean(ends <= _DIM)),
-    )
 
 
 def fit(width: int, height: int, longest: int) -> tuple[int, int]:

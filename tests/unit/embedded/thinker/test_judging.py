@@ -15,8 +15,8 @@ from services.embedded.cielab import lab_to_rgb
 from services.embedded.instructions import parse
 from services.embedded.thinker import judge
 from services.embedded.thinker.evidence import gather
+from services.embedded.thinker.measurements import FRAME, THUMB, reduce_picture
 from services.embedded.thinker.parts import parts_of
-from services.embedded.thinker.pictures import FRAME, THUMB, reduce_picture
 from tests.unit.embedded.thinker.sample_editor import Image, edit, photograph
 
 LOOK_INSTRUCTIONS = [
