@@ -7,7 +7,7 @@ method as well.
 
 from __future__ import annotations
 
-from functools import cached_property
+from collections.abc import Callable
 from typing import cast
 
 import cv2
@@ -18,11 +18,12 @@ from services.embedded.cielab import F32, U8, colour_to_lab, f32, rgb_to_lab
 from services.embedded.filters import gaussian, guided, smoothstep
 from services.embedded.instructions.colour_names import Colour
 from services.embedded.instructions.operations import Area, Region, Term
+from services.embedded.retouching.picture import each_strip
 
 _GREY_CHROMA = 12.0  # a named colour below this chroma is matched by lightness, not by hue
 # The ranges of CIELAB hue angles that plain colour names cover; they are uneven, blue is the widest.
 _NAMED_HUES = {
-    "red": (4, 37),
+    "red": (4, 41),
     "orange": (44, 80),
     "gold": (72, 100),
     "yellow": (84, 114),
@@ -72,10 +73,8 @@ class Regions:
         if not region.terms:
             return None
         if region not in self._found:
-            mask = np.zeros(self._source.shape[:2], dtype=np.float32)
-            for term in region.terms:
-                mask = np.maximum(mask, self._term(term))
-            self._found[region] = 1 - mask if region.inverted else mask
+            mask = np.maximum.reduce([self._term(term) for term in region.terms])
+            self._found[region] = outside(mask) if region.inverted else mask
         return self._found[region]
 
     def _term(self, term: Term) -> F32:
@@ -84,15 +83,22 @@ class Regions:
         if term.area is Area.SKY:
             return sky(self._source)
         if term.area in (Area.SHADOWS, Area.MIDTONES, Area.HIGHLIGHTS):
-            return tone_range(self._lab[..., 0], term.area)
+            return self._of_lab(lambda lab: tone_range(lab[..., 0], term.area))
         return side(self._source.shape[0], self._source.shape[1], term.area)
 
-    @cached_property
-    def _lab(self) -> F32:
-        return gaussian(rgb_to_lab(self._source), 0.8)
+    def _of_lab(self, measure: Callable[[F32], F32]) -> F32:
+        """A mask made from CIELAB in strips, without noise of single pixels."""
+        calm = cv2.GaussianBlur(self._source, (0, 0), 0.8, borderType=cv2.BORDER_REPLICATE).reshape(self._source.shape)
+        mask = np.empty(calm.shape[:2], dtype=np.float32)
+
+        def fill(rows: slice) -> None:
+            mask[rows] = measure(rgb_to_lab(calm[rows].astype(np.uint8)))
+
+        each_strip(*mask.shape, fill)
+        return mask
 
     def _hue(self, colour: Colour, thing: str) -> F32:
-        mask = hue_range(self._lab, colour)
+        mask = self._of_lab(lambda lab: hue_range(lab, colour))
         small = _shrunk(mask)
         named = f"the {colour} {thing}" if thing else f"the range of {colour}"
         if float(small.mean()) < _FEWEST:
@@ -118,21 +124,28 @@ class Regions:
         return mask * cast(F32, cv2.resize(near, (mask.shape[1], mask.shape[0]), interpolation=cv2.INTER_LINEAR))
 
 
+def outside(mask: F32) -> F32:
+    """What a region leaves to the rest of the picture: nothing at all where it is likelier in the region than not."""
+    return 1 - smoothstep(0.1, 0.5, mask)
+
+
 def hue_range(lab: F32, colour: Colour) -> F32:
     """How much each pixel (H, W) of CIELAB has the hue that a colour's name covers, 0 to 1; of greys, the lightness."""
     lightness, green_red, blue_yellow = colour_to_lab(colour.rgb)
-    chroma = np.hypot(lab[..., 1], lab[..., 2])
-    if np.hypot(green_red, blue_yellow) < _GREY_CHROMA:
+    chroma, angle = cv2.cartToPolar(lab[..., 1].copy(), lab[..., 2].copy(), angleInDegrees=True)
+    own_chroma = float(np.hypot(green_red, blue_yellow))
+    if own_chroma < _GREY_CHROMA:
         near = 1 - smoothstep(14, 30, np.abs(lab[..., 0] - np.float32(lightness)))
-        return near * (1 - smoothstep(8, 16, chroma))
+        return near * (1 - smoothstep(8, 16, f32(chroma)))
     own = float(np.degrees(np.arctan2(blue_yellow, green_red)))
     low, high = _NAMED_HUES.get(colour.name, (own - _HALF_RANGE, own + _HALF_RANGE))
     middle = (low + high) / 2
-    angle = np.degrees(np.arctan2(lab[..., 2], lab[..., 1])) - middle
-    away = np.abs((angle + 180) % 360 - 180).astype(np.float32) - np.float32((high - low) / 2)
+    away = np.abs((angle.reshape(chroma.shape) - middle + 180) % 360 - 180) - (high - low) / 2
     warm = _WARM[0] <= (middle + 180) % 360 - 180 <= _WARM[1]
-    vivid = smoothstep(30, 46, chroma) if warm else smoothstep(11, 25, chroma)
-    return (1 - smoothstep(0, _SOFT_WARM if warm else _SOFT, f32(away))) * vivid
+    # A pale colour's own name covers it: pink is less vivid than skin may be.
+    quiet, vivid = (30, 46) if warm else (11, 25)
+    pale = min(1.0, 0.8 * own_chroma / vivid)
+    return (1 - smoothstep(0, _SOFT_WARM if warm else _SOFT, f32(away))) * smoothstep(pale * quiet, pale * vivid, f32(chroma))
 
 
 def tone_range(lightness: F32, area: Area) -> F32:

@@ -14,7 +14,7 @@ from services.embedded.cielab import F32, f32
 from services.embedded.editor.drawing import draw_border, draw_text
 from services.embedded.geometry import NotTiltedError, reshape
 from services.embedded.instructions import parse
-from services.embedded.instructions.operations import DRAWN, GEOMETRY, SPECS, Instruction, Kind, Operation, Strength
+from services.embedded.instructions.operations import DRAWN, GEOMETRY, SPECS, Instruction, Kind, Operation, Region, Strength
 from services.embedded.regions import Regions, UnclearRegionError
 from services.embedded.retouching.picture import Picture
 from services.embedded.retouching.retouch import retouch
@@ -98,9 +98,9 @@ def _apply(image: Image.Image, instruction: Instruction, seed: int, limit: F32 |
     source = np.ascontiguousarray(np.asarray(image.convert("RGB")))
     regions = Regions(source)
     for region in instruction.protected:
-        mask = regions.mask(region)
-        if mask is not None:
-            limit = 1 - mask if limit is None else limit * (1 - mask)
+        unprotected = regions.mask(Region(region.terms, inverted=True))
+        if unprotected is not None:
+            limit = unprotected if limit is None else limit * unprotected
     picture = Picture(source, limit)
     for operation in instruction.operations:
         if operation.kind not in GEOMETRY and operation.kind not in DRAWN:

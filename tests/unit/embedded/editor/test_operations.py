@@ -279,7 +279,7 @@ def test_border_is_drawn_over_the_edge() -> None:
     assert np.array_equal(framed[8:-8, 8:-8], np.asarray(photo())[8:-8, 8:-8])
 
 
-@pytest.mark.parametrize("name", ["red", "blue", "green", "orange"])
+@pytest.mark.parametrize("name", ["red", "blue", "green", "orange", "yellow", "cyan", "teal", "purple", "violet", "magenta", "pink", "gold", "brown"])
 def test_a_hue_mask_covers_its_own_colour_and_not_its_opposite(name: str) -> None:
     own = COLOURS[name]
     strip = np.zeros((40, 80, 3), dtype=np.uint8)
