@@ -21,8 +21,8 @@ _ROOT_TO_LAB = np.array([[0, 116, 0, -16], [500, -500, 0, 0], [0, 200, -200, 0]]
 _LAB_TO_ROOT = np.array([[1, 0.232, 0, 16], [1, 0, 0, 16], [1, 0, -0.58, 16]], dtype=np.float32) / np.float32(116)
 _BRADFORD = np.array([[0.8951, 0.2664, -0.1614], [-0.7502, 1.7135, 0.0367], [0.0389, -0.0685, 1.0296]])
 _LUMINANCE = _TO_XYZ[1]
-_TOE = 216 / 24389  # below this share of white, CIELAB is linear
-_SLOPE = 24389 / 27 / 116
+_TOE = np.float32(216 / 24389)  # below this share of white, CIELAB is linear
+_SLOPE = np.float32(24389 / 27 / 116)
 _DARK_CODE, _DARK_LIGHT = 0.04045, 0.0031308  # below these, sRGB is linear
 _ROUNDING = 1e-5  # of linear light: tolerance for colours outside sRGB
 _DITHER = 128
@@ -58,7 +58,7 @@ def linear_to_lab(light: F32) -> F32:
     """CIELAB (L 0 to 100) of linear light (H, W, 3); negative light counts as none."""
     xyz = np.maximum(_transform(light, _TO_XYZ), 0)
     root = cv2.pow(xyz, 1 / 3).reshape(xyz.shape)  # six times as fast as np.cbrt
-    np.copyto(root, f32(_SLOPE) * xyz + f32(16 / 116), where=xyz <= _TOE)
+    np.copyto(root, _SLOPE * xyz + np.float32(16 / 116), where=xyz <= _TOE)
     return _transform(f32(root), _ROOT_TO_LAB)
 
 
@@ -66,7 +66,7 @@ def lab_to_linear(lab: F32) -> F32:
     """Linear light of CIELAB; colours outside sRGB give values outside 0 to 1."""
     root = _transform(lab, _LAB_TO_ROOT)
     xyz = root * root * root
-    np.copyto(xyz, (root - f32(16 / 116)) / f32(_SLOPE), where=root <= f32(6 / 29))
+    np.copyto(xyz, (root - np.float32(16 / 116)) / _SLOPE, where=root <= np.float32(6 / 29))
     return _transform(xyz, _FROM_XYZ)
 
 
@@ -124,13 +124,17 @@ def into_gamut(light: F32) -> F32:
 
 def lightness_to_luminance(lightness: F32) -> F32:
     """Luminance (0 to 1) of L* (0 to 100)."""
-    root = (lightness + 16) / 116
-    return f32(np.where(lightness > 24389 / 27 * _TOE, root * root * root, lightness / f32(24389 / 27)))
+    root = (lightness + np.float32(16)) / np.float32(116)
+    luminance = root * root * root
+    np.copyto(luminance, lightness / np.float32(24389 / 27), where=root <= np.float32(6 / 29))
+    return luminance
 
 
 def luminance_to_lightness(luminance: F32) -> F32:
     """L* (0 to 100) of luminance (0 to 1)."""
-    return f32(np.where(luminance > _TOE, 116 * np.cbrt(luminance) - 16, luminance * f32(24389 / 27)))
+    lightness = f32(cv2.pow(luminance, 1 / 3)).reshape(luminance.shape) * np.float32(116) - np.float32(16)
+    np.copyto(lightness, luminance * np.float32(24389 / 27), where=luminance <= _TOE)
+    return lightness
 
 
 def colour_to_lab(rgb: tuple[int, int, int]) -> tuple[float, float, float]:

@@ -16,6 +16,7 @@ from services.embedded.geometry import NotTiltedError, reshape
 from services.embedded.instructions import parse
 from services.embedded.instructions.operations import DRAWN, GEOMETRY, SPECS, Instruction, Kind, Operation, Region, Strength
 from services.embedded.regions import Regions, UnclearRegionError
+from services.embedded.retouching.colour import cast_of
 from services.embedded.retouching.picture import Picture
 from services.embedded.retouching.retouch import retouch
 from services.errors import ApiError
@@ -104,6 +105,8 @@ def _apply(image: Image.Image, instruction: Instruction, seed: int, limit: F32 |
     picture = Picture(source, limit)
     for operation in instruction.operations:
         if operation.kind not in GEOMETRY and operation.kind not in DRAWN:
+            if operation.kind is Kind.WHITE_BALANCE and cast_of(picture.lab) is None:
+                raise UnclearRegionError("no colour cast was measured with certainty; say what to change (“make it cooler”)")
             amount, random = strength_for(seed, operation), generator_for(seed, operation, "pattern")
             retouch(picture, operation, amount, regions.mask(operation.region), random)
     edited = Image.fromarray(picture.render())

@@ -16,6 +16,7 @@ class Kind(StrEnum):
     ROTATE = "rotate"
     STRAIGHTEN = "straighten"
     CROP = "crop"
+    WHITE_BALANCE = "white_balance"
     DENOISE = "denoise"
     HAZE = "haze"
     EXPOSURE = "exposure"
@@ -234,7 +235,7 @@ _FRAME = {
 SPECS: dict[Kind, Spec] = {
     **dict.fromkeys(Kind, _SLIDER),
     **dict.fromkeys((Kind.FLIP_HORIZONTAL, Kind.FLIP_VERTICAL, Kind.ROTATE, Kind.STRAIGHTEN), _GEOMETRY),
-    **dict.fromkeys((Kind.RECOLOUR, Kind.MONOCHROME, Kind.INVERT), _COVER),
+    **dict.fromkeys((Kind.RECOLOUR, Kind.MONOCHROME, Kind.INVERT, Kind.WHITE_BALANCE), _COVER),
     **_FRAME,
     Kind.SEPIA: _COVER,
     Kind.VIGNETTE: Spec(regional=False),
@@ -257,5 +258,7 @@ TONES = {
     Kind.BLACKS: Area.SHADOWS,
 }
 """Operations on a range of tones, whose names can also confine another operation ("warm the shadows")."""
-COLOUR_KINDS = frozenset({Kind.WARMTH, Kind.TINT, Kind.HUE, Kind.VIBRANCE, Kind.SATURATION, Kind.OVERLAY, Kind.SPLIT_TONE})
+COLOUR_KINDS = frozenset(
+    {Kind.WHITE_BALANCE, Kind.WARMTH, Kind.TINT, Kind.HUE, Kind.VIBRANCE, Kind.SATURATION, Kind.OVERLAY, Kind.SPLIT_TONE}
+)
 """Operations that change colour and nothing else."""

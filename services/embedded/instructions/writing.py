@@ -25,6 +25,7 @@ _PAIRS: dict[Kind, tuple[tuple[str, str], ...]] = {
     Kind.WHITES: (("raise the whites by {n}%", "reduce the whites by {n}%"),),
     Kind.BLACKS: (("lift the blacks by {n}%", "deepen the blacks by {n}%"),),
     Kind.MIDTONES: (("raise the midtones by {n}%", "lower the midtones by {n}%"),),
+    Kind.WHITE_BALANCE: (("fix the white balance", ""),),
     Kind.WARMTH: (
         ("increase the warmth by {n}%", "decrease the warmth by {n}%"),
         ("make it warmer by {n}%", "make it cooler by {n}%"),

@@ -21,6 +21,7 @@ _PLAIN: dict[Kind, Callable[[Picture, float, F32 | None], None]] = {
     Kind.WHITES: tone.whites,
     Kind.BLACKS: tone.blacks,
     Kind.MIDTONES: tone.midtones,
+    Kind.WHITE_BALANCE: colour.white_balance,
     Kind.WARMTH: colour.warmth,
     Kind.TINT: colour.tint,
     Kind.SATURATION: colour.saturation,
