@@ -127,7 +127,7 @@ def lightness_to_luminance(lightness: F32) -> F32:
     root = (lightness + np.float32(16)) / np.float32(116)
     luminance = root * root * root
     np.copyto(luminance, lightness / np.float32(24389 / 27), where=root <= np.float32(6 / 29))
-    return luminance
+    return f32(luminance)
 
 
 def luminance_to_lightness(luminance: F32) -> F32:

@@ -94,7 +94,7 @@ class Regions:
         def fill(rows: slice) -> None:
             mask[rows] = measure(rgb_to_lab(calm[rows].astype(np.uint8)))
 
-        each_strip(*mask.shape, fill)
+        each_strip(mask.shape[0], mask.shape[1], fill)
         return mask
 
     def _hue(self, colour: Colour, thing: str) -> F32:

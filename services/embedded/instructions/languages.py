@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from difflib import get_close_matches
 from functools import cache, lru_cache
 
 from services.embedded.instructions.colour_names import COLOURS
@@ -114,33 +115,15 @@ def corrected(word: str) -> str:
     """
     if len(word) < _SHORT - 1 or not word.isalpha():
         return word
-    allowed = 2 if len(word) >= _LONG else 1
-    near = [
-        known
-        for known in _correctable()
-        if known[0] == word[0] and abs(len(known) - len(word)) <= allowed and _distance(word, known) <= allowed
-    ]
+    mistakes = 2 if len(word) >= _LONG else 1
+    alike = [known for known in _correctable() if known[0] == word[0] and abs(len(known) - len(word)) <= mistakes]
+    near = get_close_matches(word, alike, cutoff=1 - mistakes / len(word) - 0.01)
     if len(word) < _SHORT:
         # So short a word is only one with swapped letters or one too few: "grian" is grain, "shark" is not sharp.
         near = [known for known in near if sorted(known) == sorted(word) or _misses_a_letter(word, known)]
-    return min(near, key=lambda known: _distance(word, known)) if near else word
+    return near[0] if near else word
 
 
 def _misses_a_letter(word: str, known: str) -> bool:
     letters = iter(known)
     return len(known) == len(word) + 1 and all(letter in letters for letter in word)
-
-
-def _distance(first: str, second: str) -> int:
-    """Optimal string alignment distance: insertions, deletions, substitutions and swaps of neighbours."""
-    before: list[int] = []
-    row = list(range(len(second) + 1))
-    for i, letter in enumerate(first, start=1):
-        current = [i]
-        for j, other in enumerate(second, start=1):
-            cost = min(current[j - 1] + 1, row[j] + 1, row[j - 1] + (letter != other))
-            if before and j > 1 and letter == second[j - 2] and first[i - 2] == other:
-                cost = min(cost, before[j - 2] + 1)
-            current.append(cost)
-        before, row = row, current
-    return row[-1]

@@ -7,46 +7,14 @@ from enum import StrEnum
 
 from services.embedded.instructions.colour_names import Colour
 
-
-class Kind(StrEnum):
-    """Every operation that can be named."""
-
-    FLIP_HORIZONTAL = "flip_horizontal"
-    FLIP_VERTICAL = "flip_vertical"
-    ROTATE = "rotate"
-    STRAIGHTEN = "straighten"
-    CROP = "crop"
-    WHITE_BALANCE = "white_balance"
-    DENOISE = "denoise"
-    HAZE = "haze"
-    EXPOSURE = "exposure"
-    HIGHLIGHTS = "highlights"
-    SHADOWS = "shadows"
-    WHITES = "whites"
-    BLACKS = "blacks"
-    MIDTONES = "midtones"
-    CONTRAST = "contrast"
-    WARMTH = "warmth"
-    TINT = "tint"
-    HUE = "hue"
-    VIBRANCE = "vibrance"
-    SATURATION = "saturation"
-    RECOLOUR = "recolour"
-    MONOCHROME = "monochrome"
-    SEPIA = "sepia"
-    SPLIT_TONE = "split_tone"
-    OVERLAY = "overlay"
-    INVERT = "invert"
-    CLARITY = "clarity"
-    SHARPEN = "sharpen"
-    BLUR = "blur"
-    GLOW = "glow"
-    VIGNETTE = "vignette"
-    GRAIN = "grain"
-    TEXT = "text"
-    BORDER = "border"
-
-
+Kind = StrEnum(
+    "Kind",
+    """FLIP_HORIZONTAL FLIP_VERTICAL ROTATE STRAIGHTEN CROP
+    WHITE_BALANCE DENOISE HAZE EXPOSURE HIGHLIGHTS SHADOWS WHITES BLACKS MIDTONES CONTRAST
+    WARMTH TINT HUE VIBRANCE SATURATION RECOLOUR MONOCHROME SEPIA SPLIT_TONE OVERLAY INVERT
+    CLARITY SHARPEN BLUR GLOW VIGNETTE GRAIN TEXT BORDER""",
+)
+"""Every operation that can be named; its value is its name in lower case."""
 ORDER = {kind: index for index, kind in enumerate(Kind)}
 """Operations are applied in this order, however the instruction arranges them."""
 
@@ -59,20 +27,8 @@ class Strength(StrEnum):
     EXACT = "exact"  # not varied: a crop, a flip, a text
 
 
-class Area(StrEnum):
-    """The parts of a picture that an instruction can name."""
-
-    SKY = "sky"
-    HUE = "hue"
-    TOP = "top"
-    BOTTOM = "bottom"
-    LEFT = "left"
-    RIGHT = "right"
-    CENTRE = "centre"
-    EDGES = "edges"
-    SHADOWS = "shadows"
-    MIDTONES = "midtones"
-    HIGHLIGHTS = "highlights"
+Area = StrEnum("Area", "SKY HUE TOP BOTTOM LEFT RIGHT CENTRE EDGES SHADOWS MIDTONES HIGHLIGHTS")
+"""The parts of a picture that an instruction can name."""
 
 
 @dataclass(frozen=True, slots=True)

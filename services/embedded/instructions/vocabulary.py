@@ -4,68 +4,25 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from enum import IntEnum, auto
+from enum import IntEnum
 
 from services.embedded.instructions.operations import Area, Kind
 from services.embedded.instructions.table import TABLE, phrases_of
 
+# The grammatical role of a phrase in a clause. TONAL is an operation of its own or the range of tones of another; VERB says more,
+# less, or a direction that depends on what follows; LEVEL is an amount in words; CONTEXT describes how it should look, PURPOSE
+# says why; INSIDE comes before a part of the picture. The second paragraph has the keys of [words]; the last has what is not in
+# the table. Integers hash fast, and the parser looks up roles often.
+Role = IntEnum(
+    "Role",
+    """OPERATION TONAL VERB CHANGE REPLACE KEEP LEVEL AREA LOOK REFUSED SIZE
 
-class Role(IntEnum):  # integers hash fast, and the parser looks up roles often
-    """The grammatical role of a phrase in a clause."""
+    UNCHANGED NEGATION LIMIT TOO ENOUGH EXCEPT ONLY IN_COLOUR SPLASH COLOUR_NOUN COLOURS DETERMINER INSIDE PURPOSE CONTEXT TO LIKE
+    JOIN INSTEAD HORIZONTAL VERTICAL UPSIDE_DOWN CLOCKWISE COUNTERCLOCKWISE SQUARE CROP ROTATE TEXT BORDER EVERYTHING PICTURE
+    FILLER
 
-    OPERATION = auto()
-    TONAL = auto()  # an operation of its own, or the range of tones of another
-    VERB = auto()  # more, less, or a direction that depends on what follows
-    CHANGE = auto()
-    REPLACE = auto()
-    KEEP = auto()
-    LEVEL = auto()  # an amount in words
-    AREA = auto()
-    LOOK = auto()
-    REFUSED = auto()
-    SIZE = auto()
-    # As in [words] of the table:
-    UNCHANGED = auto()
-    NEGATION = auto()
-    LIMIT = auto()
-    TOO = auto()
-    ENOUGH = auto()
-    EXCEPT = auto()
-    ONLY = auto()
-    IN_COLOUR = auto()
-    SPLASH = auto()
-    COLOUR_NOUN = auto()
-    COLOURS = auto()
-    DETERMINER = auto()
-    INSIDE = auto()  # a part of the picture may follow
-    PURPOSE = auto()  # what follows asks for nothing
-    CONTEXT = auto()  # what follows describes how it should look
-    TO = auto()
-    LIKE = auto()
-    JOIN = auto()
-    INSTEAD = auto()
-    HORIZONTAL = auto()
-    VERTICAL = auto()
-    UPSIDE_DOWN = auto()
-    CLOCKWISE = auto()
-    COUNTERCLOCKWISE = auto()
-    SQUARE = auto()
-    CROP = auto()
-    ROTATE = auto()
-    TEXT = auto()
-    BORDER = auto()
-    EVERYTHING = auto()
-    PICTURE = auto()
-    FILLER = auto()
-    # Tokens that are not in the table:
-    AMOUNT = auto()
-    RATIO = auto()
-    QUOTE = auto()
-    COLOUR = auto()
-    HUES = auto()  # "the reds"
-    BREAK = auto()
-    COMMA = auto()
-    UNKNOWN = auto()
+    AMOUNT RATIO QUOTE COLOUR HUES BREAK COMMA UNKNOWN""",
+)
 
 
 @dataclass(frozen=True, slots=True)

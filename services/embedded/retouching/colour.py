@@ -34,8 +34,8 @@ _INSIDE = 0.5  # weight of a mask from which a pixel belongs to the object
 def cast_of(lab: F32) -> tuple[float, float] | None:
     """The (a*, b*) of the illuminant of a picture (H, W, 3 CIELAB); None where it is near white, or cannot be told.
 
-    Shades of grey (Finlayson and Trezzi 2004) and the first-order grey edge (van de Weijer 2007) must agree: one is misled by large
-    coloured things, the other by coloured outlines.
+    Shades of grey (Finlayson and Trezzi 2004) and the first-order grey edge (van de Weijer 2007) must agree: one is misled by
+    large coloured things, the other by coloured outlines.
     """
     shrink = max(1.0, max(lab.shape[:2]) / _CAST_SIDE)
     size = (max(1, round(lab.shape[1] / shrink)), max(1, round(lab.shape[0] / shrink)))
