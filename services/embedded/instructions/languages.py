@@ -8,8 +8,8 @@ from difflib import get_close_matches
 from functools import cache, lru_cache
 
 from services.embedded.instructions.colour_names import COLOURS
-from services.embedded.instructions.table import TABLE, phrases_of
-from services.embedded.instructions.vocabulary import LENGTHS, VOCABULARY, Role
+from services.embedded.instructions.table import SPELLING, TABLE, replacements_of
+from services.embedded.instructions.vocabulary import STARTS, VOCABULARY, Role
 
 _WORD = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)?")  # noqa: RUF001 - a typographic apostrophe
 _QUOTED = re.compile(r'"[^"\n]{0,200}"|“[^”\n]{0,200}”|«[^»\n]{0,200}»|「[^」\n]{0,200}」')
@@ -33,8 +33,7 @@ _ENOUGH = 0.5  # share of the words that a language must know for the text to be
 
 @cache
 def _phrases(language: str) -> dict[str, str]:
-    entries = (entry.partition("=") for entry in phrases_of(TABLE["languages"][language]))
-    return {phrase.strip(): english.strip() for phrase, _, english in entries}
+    return replacements_of(TABLE["languages"][language])
 
 
 @cache
@@ -77,7 +76,7 @@ def _coverage(text: str, language: str) -> int:
 
 
 def _known_in_english(words: list[str]) -> int:
-    return sum(word in LENGTHS or word in TABLE["spelling"] or word in COLOURS for word in words)
+    return sum(word in STARTS or word in SPELLING or word in COLOURS for word in words)
 
 
 def _scripts(text: str) -> set[str]:
