@@ -89,18 +89,8 @@ def encode(light: F32, first_row: int = 0) -> U8:
     codes = f32(cv2.pow(light, 1 / 2.4)).reshape(light.shape) * np.float32(255 * 1.055)
     codes -= np.float32(255 * 0.055)
     np.copyto(codes, light * np.float32(255 * 12.92), where=light <= _DARK_LIGHT)
-    _add_dither(codes, first_row)
+    codes += _dither_rows(codes.shape[1])[np.arange(first_row, first_row + len(codes)) % _DITHER]
     return np.clip(np.rint(codes, out=codes), 0, 255, out=codes).astype(np.uint8)
-
-
-def _add_dither(codes: F32, first_row: int) -> None:
-    rows = _dither_rows(codes.shape[1])
-    top = 0
-    while top < len(codes):
-        phase = (first_row + top) % _DITHER
-        count = min(_DITHER - phase, len(codes) - top)
-        codes[top : top + count] += rows[phase : phase + count]
-        top += count
 
 
 def channel_extremes(light: F32) -> tuple[F32, F32]:

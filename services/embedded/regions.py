@@ -8,14 +8,13 @@ method as well.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import cast
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from services.embedded.cielab import F32, U8, colour_to_lab, f32, rgb_to_lab
-from services.embedded.filters import gaussian, guided, smoothstep
+from services.embedded.filters import gaussian, guided, resized, shrunk, smoothstep
 from services.embedded.instructions.colour_names import Colour
 from services.embedded.instructions.operations import Area, Region, Term
 from services.embedded.retouching.picture import each_strip
@@ -99,7 +98,7 @@ class Regions:
 
     def _hue(self, colour: Colour, thing: str) -> F32:
         mask = self._of_lab(lambda lab: hue_range(lab, colour))
-        small = _shrunk(mask)
+        small = shrunk(mask, _WORK_SIDE)
         named = f"the {colour} {thing}" if thing else f"the range of {colour}"
         if float(small.mean()) < _FEWEST:
             raise UnclearRegionError(f"{named} was not found in the picture")
@@ -121,7 +120,7 @@ class Regions:
             raise UnclearRegionError(message)
         largest = (parts == int(weights.argmax())).astype(np.uint8)
         near = cv2.dilate(largest, np.ones((7, 7), np.uint8)).astype(np.float32)
-        return mask * cast(F32, cv2.resize(near, (mask.shape[1], mask.shape[0]), interpolation=cv2.INTER_LINEAR))
+        return mask * resized(near, (mask.shape[1], mask.shape[0]))
 
 
 def outside(mask: F32) -> F32:
@@ -176,9 +175,8 @@ def sky(source: U8) -> F32:
         UnclearRegionError: no such sky, or one that the checks do not confirm.
     """
     height, width = source.shape[:2]
-    shrink = max(1.0, max(height, width) / _WORK_SIDE)
-    size = (max(1, round(width / shrink)), max(1, round(height / shrink)))
-    small = np.ascontiguousarray(cv2.resize(source, size, interpolation=cv2.INTER_AREA)).astype(np.uint8)
+    small = shrunk(source, _WORK_SIDE)
+    shrink = width / small.shape[1]
     lab = rgb_to_lab(small)
     found, busy = _sky_candidate(lab)
     share = float(found.mean())
@@ -186,8 +184,8 @@ def sky(source: U8) -> F32:
         raise UnclearRegionError("no blue sky was found at the top of the picture")
     if not _bounded(found, busy) or _agreement(small, found) < _AGREE:
         raise UnclearRegionError("the sky cannot be told from the rest of the picture with certainty")
-    plane = cast(F32, cv2.resize(gaussian(f32(found), 1.0), (width, height), interpolation=cv2.INTER_LINEAR))
-    grey = f32(source @ np.array([0.2126, 0.7152, 0.0722], dtype=np.float32) / 255)
+    plane = resized(gaussian(f32(found), 1.0), (width, height))
+    grey = f32(cv2.cvtColor(source, cv2.COLOR_RGB2GRAY)) / np.float32(255)
     radius = max(2.0, 4 * shrink)
     fitted = guided(grey, plane, radius, 1e-3, step=max(1, int(radius // 4)))
     return smoothstep(0.12, 0.88, np.clip(fitted, 0, 1))
@@ -229,10 +227,3 @@ def _agreement(small: U8, found: NDArray[np.bool_]) -> float:
     cv2.grabCut(np.ascontiguousarray(small), labels, (0, 0, 1, 1), *models, 3, cv2.GC_INIT_WITH_MASK)
     second = (labels == cv2.GC_FGD) | (labels == cv2.GC_PR_FGD)
     return float((found & second).sum() / max(1, int((found | second).sum())))
-
-
-def _shrunk(mask: F32) -> F32:
-    height, width = mask.shape
-    shrink = max(1.0, max(height, width) / _WORK_SIDE)
-    size = (max(1, round(width / shrink)), max(1, round(height / shrink)))
-    return cast(F32, cv2.resize(mask, size, interpolation=cv2.INTER_AREA))

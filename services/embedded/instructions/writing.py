@@ -10,7 +10,9 @@ from dataclasses import replace
 from services.embedded.instructions.operations import SPECS, WHOLE, Area, Kind, Operation, Region
 from services.embedded.instructions.table import TABLE
 
-_PHRASES = {Kind(name): [text.split(" | ") for text in texts] for name, texts in TABLE["writing"].items()}
+_PHRASES: dict[Kind, list[list[str]]] = {
+    Kind(name): [text.split(" | ") for text in texts] for name, texts in TABLE["writing"].items()
+}
 _SHAPES = {16 / 9: "16:9", 9 / 16: "9:16", 4 / 3: "4:3", 3 / 4: "3:4", 3 / 2: "3:2", 2 / 3: "2:3", 4 / 5: "4:5", 5 / 4: "5:4"}
 _SHORTEST = 9  # letters by which a phrase is recognised: "make it" alone is ambiguous
 

@@ -18,7 +18,7 @@ from services.embedded.cielab import (
     painted,
     white_shift,
 )
-from services.embedded.filters import gaussian, smoothstep
+from services.embedded.filters import gaussian, shrunk, smoothstep
 from services.embedded.instructions.colour_names import Colour
 from services.embedded.retouching.picture import Picture
 
@@ -37,9 +37,7 @@ def cast_of(lab: F32) -> tuple[float, float] | None:
     Shades of grey (Finlayson and Trezzi 2004) and the first-order grey edge (van de Weijer 2007) must agree: one is misled by
     large coloured things, the other by coloured outlines.
     """
-    shrink = max(1.0, max(lab.shape[:2]) / _CAST_SIDE)
-    size = (max(1, round(lab.shape[1] / shrink)), max(1, round(lab.shape[0] / shrink)))
-    small = f32(cv2.resize(lab, size, interpolation=cv2.INTER_AREA))
+    small = shrunk(lab, _CAST_SIDE)
     light = np.clip(lab_to_linear(small), 0, 1)
     known = (small[..., 0] > 5) & (small[..., 0] < 97)  # noqa: PLR2004 - neither black nor clipped
     if not known.any():

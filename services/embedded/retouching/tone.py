@@ -38,7 +38,7 @@ def exposure(picture: Picture, amount: float, mask: F32 | None) -> None:
 
 def lightened(lab: F32, lightness: F32, chroma: float) -> F32:
     """Lab with L* replaced; ``chroma`` is how far a* and b* follow (1 as light would, 0 not at all)."""
-    after = lab * (((lightness + 16) / (lab[..., 0] + 16)) ** np.float32(chroma))[..., None]
+    after = lab * (((lightness + 16) / (lab[..., 0] + 16)) ** np.float32(chroma))[..., None] if chroma else lab.copy()
     after[..., 0] = lightness
     return f32(after)
 
