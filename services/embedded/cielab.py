@@ -16,10 +16,13 @@ _WHITE = _RGB_TO_XYZ.sum(axis=1)
 # Both matrices are for XYZ divided by the white point, as CIELAB needs it.
 _TO_XYZ = (_RGB_TO_XYZ / _WHITE[:, None]).astype(np.float32)
 _FROM_XYZ = np.linalg.inv(_RGB_TO_XYZ / _WHITE[:, None]).astype(np.float32)
+# Cube roots (or the linear toe) of those to L*, a*, b*, and back; the last column is added.
+_ROOT_TO_LAB = np.array([[0, 116, 0, -16], [500, -500, 0, 0], [0, 200, -200, 0]], dtype=np.float32)
+_LAB_TO_ROOT = np.array([[1, 0.232, 0, 16], [1, 0, 0, 16], [1, 0, -0.58, 16]], dtype=np.float32) / np.float32(116)
 _BRADFORD = np.array([[0.8951, 0.2664, -0.1614], [-0.7502, 1.7135, 0.0367], [0.0389, -0.0685, 1.0296]])
 _LUMINANCE = _TO_XYZ[1]
-_TOE = 216 / 24389  # below this share of white, CIELAB is linear
-_SLOPE = 24389 / 27 / 116
+_TOE = np.float32(216 / 24389)  # below this share of white, CIELAB is linear
+_SLOPE = np.float32(24389 / 27 / 116)
 _DARK_CODE, _DARK_LIGHT = 0.04045, 0.0031308  # below these, sRGB is linear
 _ROUNDING = 1e-5  # of linear light: tolerance for colours outside sRGB
 _DITHER = 128
@@ -43,7 +46,7 @@ def _dither_rows(width: int) -> F32:
     Whole code values round to themselves, and gradients do not band.
     """
     noise = np.random.default_rng(20251208).random((_DITHER, _DITHER, 3))
-    return f32((noise[:, np.arange(width) % _DITHER] - 0.5) * 0.98)
+    return np.ascontiguousarray((noise[:, np.arange(width) % _DITHER] - 0.5) * 0.98, dtype=np.float32)
 
 
 def decode(rgb: U8) -> F32:
@@ -53,24 +56,18 @@ def decode(rgb: U8) -> F32:
 
 def linear_to_lab(light: F32) -> F32:
     """CIELAB (L 0 to 100) of linear light (H, W, 3); negative light counts as none."""
-    xyz = _transform(light, _TO_XYZ)
-    np.maximum(xyz, 0, out=xyz)
-    root = np.where(xyz > _TOE, np.cbrt(xyz), f32(_SLOPE) * xyz + f32(16 / 116))
-    lab = np.empty_like(root)
-    lab[..., 0] = 116 * root[..., 1] - 16
-    lab[..., 1] = 500 * (root[..., 0] - root[..., 1])
-    lab[..., 2] = 200 * (root[..., 1] - root[..., 2])
-    return lab
+    xyz = np.maximum(_transform(light, _TO_XYZ), 0)
+    root = cv2.pow(xyz, 1 / 3).reshape(xyz.shape)  # six times as fast as np.cbrt
+    np.copyto(root, _SLOPE * xyz + np.float32(16 / 116), where=xyz <= _TOE)
+    return _transform(f32(root), _ROOT_TO_LAB)
 
 
 def lab_to_linear(lab: F32) -> F32:
     """Linear light of CIELAB; colours outside sRGB give values outside 0 to 1."""
-    root = np.empty_like(lab)
-    root[..., 1] = (lab[..., 0] + 16) / 116
-    root[..., 0] = root[..., 1] + lab[..., 1] / 500
-    root[..., 2] = root[..., 1] - lab[..., 2] / 200
-    xyz = np.where(root > 6 / 29, root * root * root, (root - f32(16 / 116)) / f32(_SLOPE))
-    return _transform(f32(xyz), _FROM_XYZ)
+    root = _transform(lab, _LAB_TO_ROOT)
+    xyz = root * root * root
+    np.copyto(xyz, (root - np.float32(16 / 116)) / _SLOPE, where=root <= np.float32(6 / 29))
+    return _transform(xyz, _FROM_XYZ)
 
 
 def rgb_to_lab(rgb: U8) -> F32:
@@ -89,22 +86,11 @@ def lab_to_rgb(lab: F32, first_row: int = 0) -> U8:
 def encode(light: F32, first_row: int = 0) -> U8:
     """SRGB code values of linear light in 0 to 1, rounded with dither."""
     light = np.clip(light, 0, 1)
-    codes = np.power(light, np.float32(1 / 2.4))
-    codes *= np.float32(255 * 1.055)
+    codes = f32(cv2.pow(light, 1 / 2.4)).reshape(light.shape) * np.float32(255 * 1.055)
     codes -= np.float32(255 * 0.055)
     np.copyto(codes, light * np.float32(255 * 12.92), where=light <= _DARK_LIGHT)
-    _add_dither(codes, first_row)
+    codes += _dither_rows(codes.shape[1])[np.arange(first_row, first_row + len(codes)) % _DITHER]
     return np.clip(np.rint(codes, out=codes), 0, 255, out=codes).astype(np.uint8)
-
-
-def _add_dither(codes: F32, first_row: int) -> None:
-    rows = _dither_rows(codes.shape[1])
-    top = 0
-    while top < len(codes):
-        phase = (first_row + top) % _DITHER
-        count = min(_DITHER - phase, len(codes) - top)
-        codes[top : top + count] += rows[phase : phase + count]
-        top += count
 
 
 def channel_extremes(light: F32) -> tuple[F32, F32]:
@@ -128,13 +114,17 @@ def into_gamut(light: F32) -> F32:
 
 def lightness_to_luminance(lightness: F32) -> F32:
     """Luminance (0 to 1) of L* (0 to 100)."""
-    root = (lightness + 16) / 116
-    return f32(np.where(lightness > 24389 / 27 * _TOE, root * root * root, lightness / f32(24389 / 27)))
+    root = (lightness + np.float32(16)) / np.float32(116)
+    luminance = root * root * root
+    np.copyto(luminance, lightness / np.float32(24389 / 27), where=root <= np.float32(6 / 29))
+    return f32(luminance)
 
 
 def luminance_to_lightness(luminance: F32) -> F32:
     """L* (0 to 100) of luminance (0 to 1)."""
-    return f32(np.where(luminance > _TOE, 116 * np.cbrt(luminance) - 16, luminance * f32(24389 / 27)))
+    lightness = f32(cv2.pow(luminance, 1 / 3)).reshape(luminance.shape) * np.float32(116) - np.float32(16)
+    np.copyto(lightness, luminance * np.float32(24389 / 27), where=luminance <= _TOE)
+    return lightness
 
 
 def colour_to_lab(rgb: tuple[int, int, int]) -> tuple[float, float, float]:

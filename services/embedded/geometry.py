@@ -119,19 +119,16 @@ def _crop(image: Image.Image, operation: Operation) -> Image.Image:
         tall = min(height, max(1, round(width / operation.ratio)))
         left, top = (width - wide) // 2, (height - tall) // 2
         return image.crop((left, top, left + wide, top + tall))
+    # Half from each side, or all from those that are named.
+    named = [side for side in operation.positions if side is not Area.CENTRE]
     across, down = round(width * operation.amount), round(height * operation.amount)
-    sides = {Area.LEFT: 0, Area.TOP: 0, Area.RIGHT: 0, Area.BOTTOM: 0}
-    named = [side for side in operation.positions if side in sides]
-    if named:
-        for side in named:
-            sides[side] = across if side in (Area.LEFT, Area.RIGHT) else down
-    else:
-        sides = {
-            Area.LEFT: across // 2,
-            Area.TOP: down // 2,
-            Area.RIGHT: across - across // 2,
-            Area.BOTTOM: down - down // 2,
-        }
-    right = max(sides[Area.LEFT] + 1, width - sides[Area.RIGHT])
-    lower = max(sides[Area.TOP] + 1, height - sides[Area.BOTTOM])
-    return image.crop((min(sides[Area.LEFT], width - 1), min(sides[Area.TOP], height - 1), min(right, width), min(lower, height)))
+    left, right = _removed(across, Area.LEFT, Area.RIGHT, named)
+    top, bottom = _removed(down, Area.TOP, Area.BOTTOM, named)
+    left, top = min(left, width - 1), min(top, height - 1)
+    return image.crop((left, top, max(left + 1, width - right), max(top + 1, height - bottom)))
+
+
+def _removed(size: int, start: Area, end: Area, named: Sequence[Area]) -> tuple[int, int]:
+    if not named:
+        return size // 2, size - size // 2
+    return size * (start in named), size * (end in named)

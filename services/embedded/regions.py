@@ -7,22 +7,22 @@ method as well.
 
 from __future__ import annotations
 
-from functools import cached_property
-from typing import cast
+from collections.abc import Callable
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from services.embedded.cielab import F32, U8, colour_to_lab, f32, rgb_to_lab
-from services.embedded.filters import gaussian, guided, smoothstep
+from services.embedded.filters import gaussian, guided, resized, shrunk, smoothstep
 from services.embedded.instructions.colour_names import Colour
 from services.embedded.instructions.operations import Area, Region, Term
+from services.embedded.retouching.picture import each_strip
 
 _GREY_CHROMA = 12.0  # a named colour below this chroma is matched by lightness, not by hue
 # The ranges of CIELAB hue angles that plain colour names cover; they are uneven, blue is the widest.
 _NAMED_HUES = {
-    "red": (4, 37),
+    "red": (4, 41),
     "orange": (44, 80),
     "gold": (72, 100),
     "yellow": (84, 114),
@@ -72,10 +72,8 @@ class Regions:
         if not region.terms:
             return None
         if region not in self._found:
-            mask = np.zeros(self._source.shape[:2], dtype=np.float32)
-            for term in region.terms:
-                mask = np.maximum(mask, self._term(term))
-            self._found[region] = 1 - mask if region.inverted else mask
+            mask = np.maximum.reduce([self._term(term) for term in region.terms])
+            self._found[region] = outside(mask) if region.inverted else mask
         return self._found[region]
 
     def _term(self, term: Term) -> F32:
@@ -84,16 +82,23 @@ class Regions:
         if term.area is Area.SKY:
             return sky(self._source)
         if term.area in (Area.SHADOWS, Area.MIDTONES, Area.HIGHLIGHTS):
-            return tone_range(self._lab[..., 0], term.area)
+            return self._of_lab(lambda lab: tone_range(lab[..., 0], term.area))
         return side(self._source.shape[0], self._source.shape[1], term.area)
 
-    @cached_property
-    def _lab(self) -> F32:
-        return gaussian(rgb_to_lab(self._source), 0.8)
+    def _of_lab(self, measure: Callable[[F32], F32]) -> F32:
+        """A mask made from CIELAB in strips, without noise of single pixels."""
+        calm = cv2.GaussianBlur(self._source, (0, 0), 0.8, borderType=cv2.BORDER_REPLICATE).reshape(self._source.shape)
+        mask = np.empty(calm.shape[:2], dtype=np.float32)
+
+        def fill(rows: slice) -> None:
+            mask[rows] = measure(rgb_to_lab(calm[rows].astype(np.uint8)))
+
+        each_strip(mask.shape[0], mask.shape[1], fill)
+        return mask
 
     def _hue(self, colour: Colour, thing: str) -> F32:
-        mask = hue_range(self._lab, colour)
-        small = _shrunk(mask)
+        mask = self._of_lab(lambda lab: hue_range(lab, colour))
+        small = shrunk(mask, _WORK_SIDE)
         named = f"the {colour} {thing}" if thing else f"the range of {colour}"
         if float(small.mean()) < _FEWEST:
             raise UnclearRegionError(f"{named} was not found in the picture")
@@ -115,24 +120,31 @@ class Regions:
             raise UnclearRegionError(message)
         largest = (parts == int(weights.argmax())).astype(np.uint8)
         near = cv2.dilate(largest, np.ones((7, 7), np.uint8)).astype(np.float32)
-        return mask * cast(F32, cv2.resize(near, (mask.shape[1], mask.shape[0]), interpolation=cv2.INTER_LINEAR))
+        return mask * resized(near, (mask.shape[1], mask.shape[0]))
+
+
+def outside(mask: F32) -> F32:
+    """What a region leaves to the rest of the picture: nothing at all where it is likelier in the region than not."""
+    return 1 - smoothstep(0.1, 0.5, mask)
 
 
 def hue_range(lab: F32, colour: Colour) -> F32:
     """How much each pixel (H, W) of CIELAB has the hue that a colour's name covers, 0 to 1; of greys, the lightness."""
     lightness, green_red, blue_yellow = colour_to_lab(colour.rgb)
-    chroma = np.hypot(lab[..., 1], lab[..., 2])
-    if np.hypot(green_red, blue_yellow) < _GREY_CHROMA:
+    chroma, angle = cv2.cartToPolar(lab[..., 1].copy(), lab[..., 2].copy(), angleInDegrees=True)
+    own_chroma = float(np.hypot(green_red, blue_yellow))
+    if own_chroma < _GREY_CHROMA:
         near = 1 - smoothstep(14, 30, np.abs(lab[..., 0] - np.float32(lightness)))
-        return near * (1 - smoothstep(8, 16, chroma))
+        return near * (1 - smoothstep(8, 16, f32(chroma)))
     own = float(np.degrees(np.arctan2(blue_yellow, green_red)))
     low, high = _NAMED_HUES.get(colour.name, (own - _HALF_RANGE, own + _HALF_RANGE))
     middle = (low + high) / 2
-    angle = np.degrees(np.arctan2(lab[..., 2], lab[..., 1])) - middle
-    away = np.abs((angle + 180) % 360 - 180).astype(np.float32) - np.float32((high - low) / 2)
+    away = np.abs((angle.reshape(chroma.shape) - middle + 180) % 360 - 180) - (high - low) / 2
     warm = _WARM[0] <= (middle + 180) % 360 - 180 <= _WARM[1]
-    vivid = smoothstep(30, 46, chroma) if warm else smoothstep(11, 25, chroma)
-    return (1 - smoothstep(0, _SOFT_WARM if warm else _SOFT, f32(away))) * vivid
+    # A pale colour's own name covers it: pink is less vivid than skin may be.
+    quiet, vivid = (30, 46) if warm else (11, 25)
+    pale = min(1.0, 0.8 * own_chroma / vivid)
+    return (1 - smoothstep(0, _SOFT_WARM if warm else _SOFT, f32(away))) * smoothstep(pale * quiet, pale * vivid, f32(chroma))
 
 
 def tone_range(lightness: F32, area: Area) -> F32:
@@ -163,9 +175,8 @@ def sky(source: U8) -> F32:
         UnclearRegionError: no such sky, or one that the checks do not confirm.
     """
     height, width = source.shape[:2]
-    shrink = max(1.0, max(height, width) / _WORK_SIDE)
-    size = (max(1, round(width / shrink)), max(1, round(height / shrink)))
-    small = np.ascontiguousarray(cv2.resize(source, size, interpolation=cv2.INTER_AREA)).astype(np.uint8)
+    small = shrunk(source, _WORK_SIDE)
+    shrink = width / small.shape[1]
     lab = rgb_to_lab(small)
     found, busy = _sky_candidate(lab)
     share = float(found.mean())
@@ -173,8 +184,8 @@ def sky(source: U8) -> F32:
         raise UnclearRegionError("no blue sky was found at the top of the picture")
     if not _bounded(found, busy) or _agreement(small, found) < _AGREE:
         raise UnclearRegionError("the sky cannot be told from the rest of the picture with certainty")
-    plane = cast(F32, cv2.resize(gaussian(f32(found), 1.0), (width, height), interpolation=cv2.INTER_LINEAR))
-    grey = f32(source @ np.array([0.2126, 0.7152, 0.0722], dtype=np.float32) / 255)
+    plane = resized(gaussian(f32(found), 1.0), (width, height))
+    grey = f32(cv2.cvtColor(source, cv2.COLOR_RGB2GRAY)) / np.float32(255)
     radius = max(2.0, 4 * shrink)
     fitted = guided(grey, plane, radius, 1e-3, step=max(1, int(radius // 4)))
     return smoothstep(0.12, 0.88, np.clip(fitted, 0, 1))
@@ -216,10 +227,3 @@ def _agreement(small: U8, found: NDArray[np.bool_]) -> float:
     cv2.grabCut(np.ascontiguousarray(small), labels, (0, 0, 1, 1), *models, 3, cv2.GC_INIT_WITH_MASK)
     second = (labels == cv2.GC_FGD) | (labels == cv2.GC_PR_FGD)
     return float((found & second).sum() / max(1, int((found | second).sum())))
-
-
-def _shrunk(mask: F32) -> F32:
-    height, width = mask.shape
-    shrink = max(1.0, max(height, width) / _WORK_SIDE)
-    size = (max(1, round(width / shrink)), max(1, round(height / shrink)))
-    return cast(F32, cv2.resize(mask, size, interpolation=cv2.INTER_AREA))

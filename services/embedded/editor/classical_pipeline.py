@@ -14,8 +14,9 @@ from services.embedded.cielab import F32, f32
 from services.embedded.editor.drawing import draw_border, draw_text
 from services.embedded.geometry import NotTiltedError, reshape
 from services.embedded.instructions import parse
-from services.embedded.instructions.operations import DRAWN, GEOMETRY, SPECS, Instruction, Kind, Operation, Strength
+from services.embedded.instructions.operations import DRAWN, GEOMETRY, SPECS, Instruction, Kind, Operation, Region, Strength
 from services.embedded.regions import Regions, UnclearRegionError
+from services.embedded.retouching.colour import cast_of
 from services.embedded.retouching.picture import Picture
 from services.embedded.retouching.retouch import retouch
 from services.errors import ApiError
@@ -98,12 +99,14 @@ def _apply(image: Image.Image, instruction: Instruction, seed: int, limit: F32 |
     source = np.ascontiguousarray(np.asarray(image.convert("RGB")))
     regions = Regions(source)
     for region in instruction.protected:
-        mask = regions.mask(region)
-        if mask is not None:
-            limit = 1 - mask if limit is None else limit * (1 - mask)
+        unprotected = regions.mask(Region(region.terms, inverted=True))
+        if unprotected is not None:
+            limit = unprotected if limit is None else limit * unprotected
     picture = Picture(source, limit)
     for operation in instruction.operations:
         if operation.kind not in GEOMETRY and operation.kind not in DRAWN:
+            if operation.kind is Kind.WHITE_BALANCE and cast_of(picture.lab) is None:
+                raise UnclearRegionError("no colour cast was measured with certainty; say what to change (“make it cooler”)")
             amount, random = strength_for(seed, operation), generator_for(seed, operation, "pattern")
             retouch(picture, operation, amount, regions.mask(operation.region), random)
     edited = Image.fromarray(picture.render())

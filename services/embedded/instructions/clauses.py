@@ -7,16 +7,9 @@ from typing import Literal
 
 from services.embedded.instructions.colour_names import THINGS, Colour, hue_plural, match_colour, parse_hex
 from services.embedded.instructions.languages import corrected
-from services.embedded.instructions.tokens import Mark, Token, tokenize
-from services.embedded.instructions.vocabulary import KNOWN, LENGTHS, LONGEST, LOOKS, VOCABULARY, Entry, Role
+from services.embedded.instructions.tokens import Token, tokenize
+from services.embedded.instructions.vocabulary import KNOWN, LONGEST, LOOKS, STARTS, VOCABULARY, Entry, Role
 
-_MARKS = {
-    Mark.AMOUNT: Role.AMOUNT,
-    Mark.RATIO: Role.RATIO,
-    Mark.QUOTE: Role.QUOTE,
-    Mark.BREAK: Role.BREAK,
-    Mark.COMMA: Role.COMMA,
-}
 _NO_ENTRY = Entry(Role.UNKNOWN)
 _TOP = 360.0  # a larger number without a unit is no amount: "1970"
 _OPENS = {Role.NEGATION: "not", Role.LIMIT: "not", Role.KEEP: "keep", Role.EXCEPT: "except", Role.INSTEAD: "not"}
@@ -73,61 +66,56 @@ class Clause:
 
 def read_clauses(prompt: str) -> list[Clause]:
     """All clauses of ``prompt`` in the order of the text; linear in its length."""
-    return _split(_measured_looks(_match([_spelled(token) for token in tokenize(prompt)])))
-
-
-def _match(tokens: list[Token]) -> list[Concept]:
+    tokens = [_spelled(token) for token in tokenize(prompt)]
     concepts: list[Concept] = []
     position = 0
     while position < len(tokens):
         concept, taken = _match_one(tokens, position)
         concepts.append(concept)
         position += taken
-    return _name_things(concepts)
+    return _split(_measured_looks(_name_things(concepts)))
 
 
 def _spelled(token: Token) -> Token:
     """The token with a typing mistake corrected."""
-    if token.mark is not Mark.WORD or token.text in KNOWN or match_colour((token.text,)) or hue_plural(token.text):
+    if token.role is not Role.UNKNOWN or token.text in KNOWN or match_colour((token.text,)) or hue_plural(token.text):
         return token
     return replace(token, text=corrected(token.text))
 
 
 def _match_one(tokens: list[Token], position: int) -> tuple[Concept, int]:
+    """The longest phrase that starts at this token, and how many tokens it takes."""
     token = tokens[position]
-    if token.mark is Mark.AMOUNT and not token.unit and abs(token.value) > _TOP:
-        return Concept(Role.UNKNOWN, (token.text,), token.start, token.end), 1
-    if token.mark in _MARKS:
-        return Concept(_MARKS[token.mark], (token.text,), token.start, token.end, token=token), 1
-    if token.mark is Mark.HEX:
-        colour = parse_hex(token.text)
-        return Concept(Role.COLOUR if colour else Role.UNKNOWN, (token.text,), token.start, token.end, colour=colour), 1
+    if token.role is not Role.UNKNOWN:
+        colour = parse_hex(token.text) if token.role is Role.COLOUR else None
+        strange = token.role is Role.COLOUR and colour is None
+        strange = strange or (token.role is Role.AMOUNT and not token.unit and abs(token.value) > _TOP)
+        role = Role.UNKNOWN if strange else token.role
+        return Concept(role, (token.text,), token.start, token.end, token=token, colour=colour), 1
     words = _words_from(tokens, position)
     entry, length = _look_up(words)
-    named = match_colour(words)
-    if named is not None and named[1] > length:
-        colour, length = named
-        return Concept(Role.COLOUR, words[:length], token.start, tokens[position + length - 1].end, colour=colour), length
+    colour, named = match_colour(words) or (None, 0)
     plural = hue_plural(words[0])
-    if plural is not None and length <= 1:
-        return Concept(Role.HUES, words[:1], token.start, token.end, colour=plural), 1
-    length = max(length, 1)
-    return Concept(entry.role, words[:length], token.start, tokens[position + length - 1].end, entry), length
+    if colour is not None and named > length:
+        entry, length = Entry(Role.COLOUR), named
+    elif plural is not None and length <= 1:
+        colour, entry, length = plural, Entry(Role.HUES), 1
+    else:
+        colour, length = None, max(length, 1)
+    return Concept(entry.role, words[:length], token.start, tokens[position + length - 1].end, entry, colour=colour), length
 
 
 def _words_from(tokens: list[Token], position: int) -> tuple[str, ...]:
     words = []
     for token in tokens[position : position + LONGEST]:
-        if token.mark is not Mark.WORD:
+        if token.role is not Role.UNKNOWN:
             break
         words.append(token.text)
     return tuple(words)
 
 
 def _look_up(words: tuple[str, ...]) -> tuple[Entry, int]:
-    for length in LENGTHS.get(words[0], ()):
-        if length > len(words):
-            continue
+    for length in range(len(words) if words[0] in STARTS else 0, 0, -1):
         entry, look = VOCABULARY.get(words[:length]), LOOKS.get(words[:length])
         if look is not None:
             # Kept with the operation of the same name, which is meant where an amount is given.

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
+from itertools import combinations
 
 from services.embedded.instructions.operations import Kind, NamedLook, Operation, Refusal
 from services.embedded.instructions.table import TABLE
 
 _EXCLUSIVE = (
-    (Kind.MONOCHROME, Kind.SATURATION),
-    (Kind.MONOCHROME, Kind.VIBRANCE),
-    (Kind.MONOCHROME, Kind.HUE),
+    *((Kind.MONOCHROME, kind) for kind in (Kind.SATURATION, Kind.VIBRANCE, Kind.HUE)),
     (Kind.SHARPEN, Kind.BLUR),
 )
 _OPPOSED = 8.0  # L* by which one look is lighter, and the other darker, than an ordinary picture
@@ -25,7 +24,7 @@ def contradictions(
     """A refusal for each pair of requests that cannot both be met."""
     return [
         Refusal(f"{first}” and “{second}", "these contradict each other; ask for one of them")
-        for first, second in (*_opposite(operations), *_exclusive(operations), *_looks(looks))
+        for first, second in (*_opposed(operations), *_looks(looks))
     ] + [
         Refusal(operation.clause, "this is asked for and ruled out in one instruction; say which holds")
         for operation in operations
@@ -33,18 +32,17 @@ def contradictions(
     ]
 
 
-def _opposite(operations: Sequence[Operation]) -> Iterator[tuple[str, str]]:
-    for index, first in enumerate(operations):
-        for second in operations[index + 1 :]:
-            if first.key == second.key and first.amount * second.amount < 0:
-                yield _both(first, second)
+def _opposed(operations: Sequence[Operation]) -> Iterator[tuple[str, str]]:
+    for first, second in combinations(operations, 2):
+        opposite = first.key == second.key and first.amount * second.amount < 0
+        whole = not first.region.terms and not second.region.terms
+        if opposite or (whole and (_excludes(first, second) or _excludes(second, first))):
+            named = first.clause != second.clause
+            yield (first.clause, second.clause) if named else (first.describe(), second.describe())
 
 
-def _exclusive(operations: Sequence[Operation]) -> Iterator[tuple[str, str]]:
-    whole = {operation.kind: operation for operation in operations if not operation.region.terms}
-    for first, second in _EXCLUSIVE:
-        if first in whole and second in whole and whole[second].amount > 0:
-            yield _both(whole[first], whole[second])
+def _excludes(first: Operation, second: Operation) -> bool:
+    return (first.kind, second.kind) in _EXCLUSIVE and second.amount > 0
 
 
 def _looks(looks: Sequence[NamedLook]) -> Iterator[tuple[str, str]]:
@@ -53,9 +51,3 @@ def _looks(looks: Sequence[NamedLook]) -> Iterator[tuple[str, str]]:
     dark = [words for words, value in light.items() if value <= -_OPPOSED]
     if bright and dark:
         yield bright[0], dark[0]
-
-
-def _both(first: Operation, second: Operation) -> tuple[str, str]:
-    if first.clause != second.clause:
-        return first.clause, second.clause
-    return first.describe(), second.describe()

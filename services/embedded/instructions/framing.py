@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from services.embedded.instructions.clauses import Clause
 from services.embedded.instructions.colour_names import Colour
 from services.embedded.instructions.operations import SPECS, Area, Kind, Operation
@@ -14,6 +16,7 @@ _MAX_RATIO = 20.0
 _MAX_CROP = 0.9
 _MAX_BORDER = 0.4
 _MAX_TEXT = 0.5
+_LETTERS = 0.02  # of the height, by which letters are larger than a border of the same word is wide
 
 
 class UnreadableError(ValueError):
@@ -76,19 +79,8 @@ def _text(clause: Clause, text: str) -> Operation | None:
         return None
     if clause.has(Role.REPLACE, Role.CHANGE):
         raise UnreadableError("writing in the picture is not recognised, so it is not replaced; a quoted text can be added")
-    colour = clause.first(Role.COLOUR)
-    amount = _percent(clause)
-    size = clause.first(Role.SIZE)
-    height = amount if amount is not None else (size.entry.value + 0.02 if size else SPECS[Kind.TEXT].default)
-    return Operation(
-        Kind.TEXT,
-        min(_MAX_TEXT, abs(height)),
-        colour=colour.colour if colour else _WHITE,
-        text=quote.token.text,
-        positions=_positions(clause),
-        explicit=True,
-        clause=text,
-    )
+    drawn = _drawn(Kind.TEXT, clause, text, _MAX_TEXT)
+    return replace(drawn, text=quote.token.text, positions=_positions(clause), explicit=True)
 
 
 def _border(clause: Clause, text: str) -> Operation | None:
@@ -98,17 +90,15 @@ def _border(clause: Clause, text: str) -> Operation | None:
     verb = clause.first(Role.VERB)
     if verb is not None and verb.entry.sign < 0:
         raise UnreadableError("a border in the picture is not recognised; it can be cropped away (“crop by 5%”)")
-    colour = clause.first(Role.COLOUR)
-    amount = _percent(clause)
-    size = clause.first(Role.SIZE)
-    width = amount if amount is not None else (size.entry.value if size else SPECS[Kind.BORDER].default)
-    return Operation(
-        Kind.BORDER,
-        min(_MAX_BORDER, abs(width)),
-        colour=colour.colour if colour else _WHITE,
-        explicit=amount is not None,
-        clause=text,
-    )
+    return _drawn(Kind.BORDER, clause, text, _MAX_BORDER)
+
+
+def _drawn(kind: Kind, clause: Clause, text: str, largest: float) -> Operation:
+    colour, amount, size = clause.first(Role.COLOUR), _percent(clause), clause.first(Role.SIZE)
+    default = size.entry.value if size else SPECS[kind].default
+    default += _LETTERS if size and kind is Kind.TEXT else 0.0
+    share_given = min(largest, abs(default if amount is None else amount))
+    return Operation(kind, share_given, colour=(colour and colour.colour) or _WHITE, explicit=amount is not None, clause=text)
 
 
 def _percent(clause: Clause) -> float | None:

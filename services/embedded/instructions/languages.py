@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from difflib import get_close_matches
 from functools import cache, lru_cache
 
 from services.embedded.instructions.colour_names import COLOURS
-from services.embedded.instructions.table import TABLE, phrases_of
-from services.embedded.instructions.vocabulary import LENGTHS, VOCABULARY, Role
+from services.embedded.instructions.table import SPELLING, TABLE, replacements_of
+from services.embedded.instructions.vocabulary import STARTS, VOCABULARY, Role
 
 _WORD = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)?")  # noqa: RUF001 - a typographic apostrophe
 _QUOTED = re.compile(r'"[^"\n]{0,200}"|“[^”\n]{0,200}”|«[^»\n]{0,200}»|「[^」\n]{0,200}」')
@@ -32,8 +33,7 @@ _ENOUGH = 0.5  # share of the words that a language must know for the text to be
 
 @cache
 def _phrases(language: str) -> dict[str, str]:
-    entries = (entry.partition("=") for entry in phrases_of(TABLE["languages"][language]))
-    return {phrase.strip(): english.strip() for phrase, _, english in entries}
+    return replacements_of(TABLE["languages"][language])
 
 
 @cache
@@ -76,7 +76,7 @@ def _coverage(text: str, language: str) -> int:
 
 
 def _known_in_english(words: list[str]) -> int:
-    return sum(word in LENGTHS or word in TABLE["spelling"] or word in COLOURS for word in words)
+    return sum(word in STARTS or word in SPELLING or word in COLOURS for word in words)
 
 
 def _scripts(text: str) -> set[str]:
@@ -114,33 +114,15 @@ def corrected(word: str) -> str:
     """
     if len(word) < _SHORT - 1 or not word.isalpha():
         return word
-    allowed = 2 if len(word) >= _LONG else 1
-    near = [
-        known
-        for known in _correctable()
-        if known[0] == word[0] and abs(len(known) - len(word)) <= allowed and _distance(word, known) <= allowed
-    ]
+    mistakes = 2 if len(word) >= _LONG else 1
+    alike = [known for known in _correctable() if known[0] == word[0] and abs(len(known) - len(word)) <= mistakes]
+    near = get_close_matches(word, alike, cutoff=1 - mistakes / len(word) - 0.01)
     if len(word) < _SHORT:
         # So short a word is only one with swapped letters or one too few: "grian" is grain, "shark" is not sharp.
         near = [known for known in near if sorted(known) == sorted(word) or _misses_a_letter(word, known)]
-    return min(near, key=lambda known: _distance(word, known)) if near else word
+    return near[0] if near else word
 
 
 def _misses_a_letter(word: str, known: str) -> bool:
     letters = iter(known)
     return len(known) == len(word) + 1 and all(letter in letters for letter in word)
-
-
-def _distance(first: str, second: str) -> int:
-    """Optimal string alignment distance: insertions, deletions, substitutions and swaps of neighbours."""
-    before: list[int] = []
-    row = list(range(len(second) + 1))
-    for i, letter in enumerate(first, start=1):
-        current = [i]
-        for j, other in enumerate(second, start=1):
-            cost = min(current[j - 1] + 1, row[j] + 1, row[j - 1] + (letter != other))
-            if before and j > 1 and letter == second[j - 2] and first[i - 2] == other:
-                cost = min(cost, before[j - 2] + 1)
-            current.append(cost)
-        before, row = row, current
-    return row[-1]

@@ -7,45 +7,14 @@ from enum import StrEnum
 
 from services.embedded.instructions.colour_names import Colour
 
-
-class Kind(StrEnum):
-    """Every operation that can be named."""
-
-    FLIP_HORIZONTAL = "flip_horizontal"
-    FLIP_VERTICAL = "flip_vertical"
-    ROTATE = "rotate"
-    STRAIGHTEN = "straighten"
-    CROP = "crop"
-    DENOISE = "denoise"
-    HAZE = "haze"
-    EXPOSURE = "exposure"
-    HIGHLIGHTS = "highlights"
-    SHADOWS = "shadows"
-    WHITES = "whites"
-    BLACKS = "blacks"
-    MIDTONES = "midtones"
-    CONTRAST = "contrast"
-    WARMTH = "warmth"
-    TINT = "tint"
-    HUE = "hue"
-    VIBRANCE = "vibrance"
-    SATURATION = "saturation"
-    RECOLOUR = "recolour"
-    MONOCHROME = "monochrome"
-    SEPIA = "sepia"
-    SPLIT_TONE = "split_tone"
-    OVERLAY = "overlay"
-    INVERT = "invert"
-    CLARITY = "clarity"
-    SHARPEN = "sharpen"
-    BLUR = "blur"
-    GLOW = "glow"
-    VIGNETTE = "vignette"
-    GRAIN = "grain"
-    TEXT = "text"
-    BORDER = "border"
-
-
+Kind = StrEnum(
+    "Kind",
+    """FLIP_HORIZONTAL FLIP_VERTICAL ROTATE STRAIGHTEN CROP
+    WHITE_BALANCE DENOISE HAZE EXPOSURE HIGHLIGHTS SHADOWS WHITES BLACKS MIDTONES CONTRAST
+    WARMTH TINT HUE VIBRANCE SATURATION RECOLOUR MONOCHROME SEPIA SPLIT_TONE OVERLAY INVERT
+    CLARITY SHARPEN BLUR GLOW VIGNETTE GRAIN TEXT BORDER""",
+)
+"""Every operation that can be named; its value is its name in lower case."""
 ORDER = {kind: index for index, kind in enumerate(Kind)}
 """Operations are applied in this order, however the instruction arranges them."""
 
@@ -58,20 +27,8 @@ class Strength(StrEnum):
     EXACT = "exact"  # not varied: a crop, a flip, a text
 
 
-class Area(StrEnum):
-    """The parts of a picture that an instruction can name."""
-
-    SKY = "sky"
-    HUE = "hue"
-    TOP = "top"
-    BOTTOM = "bottom"
-    LEFT = "left"
-    RIGHT = "right"
-    CENTRE = "centre"
-    EDGES = "edges"
-    SHADOWS = "shadows"
-    MIDTONES = "midtones"
-    HIGHLIGHTS = "highlights"
+Area = StrEnum("Area", "SKY HUE TOP BOTTOM LEFT RIGHT CENTRE EDGES SHADOWS MIDTONES HIGHLIGHTS")
+"""The parts of a picture that an instruction can name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,7 +191,7 @@ _FRAME = {
 SPECS: dict[Kind, Spec] = {
     **dict.fromkeys(Kind, _SLIDER),
     **dict.fromkeys((Kind.FLIP_HORIZONTAL, Kind.FLIP_VERTICAL, Kind.ROTATE, Kind.STRAIGHTEN), _GEOMETRY),
-    **dict.fromkeys((Kind.RECOLOUR, Kind.MONOCHROME, Kind.INVERT), _COVER),
+    **dict.fromkeys((Kind.RECOLOUR, Kind.MONOCHROME, Kind.INVERT, Kind.WHITE_BALANCE), _COVER),
     **_FRAME,
     Kind.SEPIA: _COVER,
     Kind.VIGNETTE: Spec(regional=False),
@@ -257,5 +214,7 @@ TONES = {
     Kind.BLACKS: Area.SHADOWS,
 }
 """Operations on a range of tones, whose names can also confine another operation ("warm the shadows")."""
-COLOUR_KINDS = frozenset({Kind.WARMTH, Kind.TINT, Kind.HUE, Kind.VIBRANCE, Kind.SATURATION, Kind.OVERLAY, Kind.SPLIT_TONE})
+COLOUR_KINDS = frozenset(
+    {Kind.WHITE_BALANCE, Kind.WARMTH, Kind.TINT, Kind.HUE, Kind.VIBRANCE, Kind.SATURATION, Kind.OVERLAY, Kind.SPLIT_TONE}
+)
 """Operations that change colour and nothing else."""

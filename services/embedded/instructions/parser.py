@@ -30,7 +30,7 @@ from services.embedded.instructions.operations import (
     Strength,
     Term,
 )
-from services.embedded.instructions.regions import ClauseRegion, Leftover, find_region
+from services.embedded.instructions.regions import ClauseRegion, find_region
 from services.embedded.instructions.sliders import Sliders, finish, read_sliders, share
 from services.embedded.instructions.vocabulary import NOTHING_TO_PROTECT, REASONS, Role
 
@@ -79,6 +79,11 @@ class _Reading:
     def add(self, *operations: Operation) -> None:
         self.chain.extend(range(len(self.operations), len(self.operations) + len(operations)))
         self.operations.extend(operations)
+
+    def unmeasured(self) -> list[int]:
+        """The operations that share the current verb and have no amount of their own."""
+        sliders = [index for index in self.chain if SPECS[self.operations[index].kind].strength is Strength.SLIDER]
+        return [index for index in sliders if not self.operations[index].explicit]
 
     def refuse(self, phrase: str, reason: str) -> None:
         self.refusals.append(Refusal(phrase.strip(), reason))
@@ -151,10 +156,9 @@ def _read_clause(reading: _Reading, clause: Clause) -> None:
 
 def _moderate(reading: _Reading) -> None:
     """Do less of what was asked for without an amount: "but not too much"."""
-    for index in reading.chain:
+    for index in reading.unmeasured():
         earlier = reading.operations[index]
-        if not earlier.explicit and SPECS[earlier.kind].strength is Strength.SLIDER:
-            reading.operations[index] = replace(earlier, amount=_LESS * earlier.amount)
+        reading.operations[index] = replace(earlier, amount=_LESS * earlier.amount)
 
 
 def _continues(clause: Clause, mood: str) -> bool:
@@ -169,59 +173,52 @@ def _continues(clause: Clause, mood: str) -> bool:
 def _read_protection(reading: _Reading, clause: Clause, *, excepts: bool) -> None:
     """What must not happen or change: operations are ruled out, regions protected, the rest refused."""
     named = find_region(clause)
-    names = [concept.entry for concept in clause.all(Role.OPERATION, Role.TONAL)]
-    directed = {(entry.kind, entry.sign) for entry in names if entry.kind is not None and entry.kind in _DIRECTED and entry.sign}
-    reading.unwanted |= directed
-    kinds = {entry.kind for entry in names if entry.kind is not None} - {kind for kind, _ in directed}
-    kinds |= {Kind.CROP} if clause.has(Role.CROP) else set()
-    kinds |= {Kind.ROTATE} if clause.has(Role.ROTATE) else set()
-    kinds |= {Kind.BORDER} if clause.has(Role.BORDER) and not named.terms else set()
-    kinds |= {Kind.TEXT} if clause.has(Role.TEXT) else set()
-    kinds |= COLOUR_KINDS if clause.has(Role.COLOURS) and not named.terms else set()
     if clause.has(Role.ONLY, Role.SPLASH) and clause.has(Role.IN_COLOUR, Role.SPLASH) and named.terms:
-        reading.add(
-            Operation(Kind.MONOCHROME, 1.0, Region(named.region.terms, inverted=True), clause=clause.text(reading.prompt))
-        )
+        reading.add(_splash(named, clause.text(reading.prompt)))
         return
+    kinds = _ruled_out(reading, clause, whole=not named.terms)
     if named.terms and not kinds - COLOUR_KINDS:
         _protect(reading, named.region, excepts=excepts or clause.has(Role.IN_COLOUR))
     reading.forbidden |= kinds if not named.terms else set()
     for leftover in named.leftovers:
         words = {word for concept in leftover.concepts for word in concept.words}
         if not words <= NOTHING_TO_PROTECT:
-            reading.refuse(
-                leftover.text(reading.prompt), _reason(leftover) if _refused(leftover) else f"it cannot be kept: {PART}"
-            )
+            reason = f"it cannot be kept: {PART}" if leftover.refused is None else leftover.refused
+            reading.refuse(leftover.text(reading.prompt), reason)
+
+
+def _ruled_out(reading: _Reading, clause: Clause, *, whole: bool) -> set[Kind]:
+    """The operations that a clause rules out, apart from those of which it rules out one direction."""
+    names = [concept.entry for concept in clause.all(Role.OPERATION, Role.TONAL)]
+    directed = {(entry.kind, entry.sign) for entry in names if entry.kind is not None and entry.kind in _DIRECTED and entry.sign}
+    reading.unwanted |= directed
+    kinds = {entry.kind for entry in names if entry.kind is not None} - {kind for kind, _ in directed}
+    roles = (Role.CROP, Role.ROTATE, Role.TEXT, *((Role.BORDER,) if whole else ()))
+    kinds |= {Kind[role.name] for role in roles if clause.has(role)}
+    return kinds | (COLOUR_KINDS if whole and clause.has(Role.COLOURS) else set())
+
+
+def _splash(named: ClauseRegion, text: str) -> Operation:
+    return Operation(Kind.MONOCHROME, 1.0, Region(named.region.terms, inverted=True), clause=text)
 
 
 def _protect(reading: _Reading, region: Region, *, excepts: bool) -> None:
     """Take a region out of the operations before it, or protect it from all."""
-    confined = False
-    if excepts:
-        for index in reading.chain or range(len(reading.operations)):
-            operation = reading.operations[index]
-            if not operation.region.terms and SPECS[operation.kind].regional:
-                reading.operations[index] = replace(operation, region=Region(region.terms, inverted=True))
-                confined = True
-    if not confined:
+    chain = reading.chain or range(len(reading.operations)) if excepts else ()
+    free = [index for index in chain if not reading.operations[index].region.terms]
+    free = [index for index in free if SPECS[reading.operations[index].kind].regional]
+    for index in free:
+        reading.operations[index] = replace(reading.operations[index], region=Region(region.terms, inverted=True))
+    if not free:
         reading.protected.append(Region(region.terms))
-
-
-def _refused(leftover: Leftover) -> bool:
-    return any(concept.role is Role.REFUSED for concept in leftover.concepts)
-
-
-def _reason(leftover: Leftover) -> str:
-    group = next((concept.entry.word for concept in leftover.concepts if concept.role is Role.REFUSED), "object")
-    return REASONS[group]
 
 
 def _read_request(reading: _Reading, clause: Clause) -> None:
     text = clause.text(reading.prompt)
     named = find_region(clause)
-    refused = next((leftover for leftover in named.leftovers if _refused(leftover)), None)
-    if refused is not None and not refused.context:
-        reading.refuse(text, _reason(refused))
+    refused = next((leftover for leftover in named.leftovers if leftover.refused is not None), None)
+    if refused is not None and refused.refused is not None and not refused.context:
+        reading.refuse(text, refused.refused)
         return
     try:
         framed = framing.read(clause, text)
@@ -330,11 +327,9 @@ def _share_amounts(reading: _Reading, clause: Clause, sliders: Sliders, operatio
 
 
 def _give_amount(reading: _Reading, amount: float) -> None:
-    for index in reading.chain:
+    for index in reading.unmeasured():
         earlier = reading.operations[index]
-        if not earlier.explicit and SPECS[earlier.kind].strength is Strength.SLIDER:
-            signed = amount if earlier.amount >= 0 else -amount
-            reading.operations[index] = replace(earlier, amount=signed, explicit=True)
+        reading.operations[index] = replace(earlier, amount=amount if earlier.amount >= 0 else -amount, explicit=True)
 
 
 def _extend_chain(reading: _Reading, named: ClauseRegion, sliders: Sliders) -> bool:
@@ -356,16 +351,20 @@ def _extend_chain(reading: _Reading, named: ClauseRegion, sliders: Sliders) -> b
 
 def _colour_operations(clause: Clause, named: ClauseRegion, sliders: Sliders, text: str) -> list[Operation | None]:
     """The operations of a clause with a colour: recolouring, tints, split toning, "more blue", "boost the colours"."""
+    concepts = clause.concepts  # a colour in a comparison ("like a grey day") only describes
+    described = next((index for index, concept in enumerate(concepts) if concept.role is Role.LIKE), len(concepts))
     colours = [
         concept
-        for index, concept in enumerate(clause.concepts)
-        if concept.role is Role.COLOUR and index not in named.used_colours and not _describes(clause, index)
+        for index, concept in enumerate(concepts)
+        if concept.role is Role.COLOUR and index not in named.used_colours and index < described
     ]
     if clause.has(Role.SPLASH, Role.IN_COLOUR) and named.terms:
-        return [Operation(Kind.MONOCHROME, 1.0, Region(named.region.terms, inverted=True), clause=text)]
+        return [_splash(named, text)]
     kinds = {draft.kind for draft in sliders.drafts}
     if colours and not kinds - {Kind.OVERLAY, *TONES}:
-        return [] if not _does(clause, sliders) else [_coloured(clause, named, sliders, colours[-1], text)]
+        # "a pink light" only describes
+        asks = bool(sliders.drafts) or sliders.verb is not None or sliders.too or clause.has(Role.CHANGE, Role.REPLACE)
+        return [_coloured(clause, named, sliders, colours[-1], text)] if asks else []
     if not kinds and sliders.verb is not None:
         hues = any(term.area is Area.HUE for term in named.terms)
         if (hues or clause.has(Role.COLOURS)) and sliders.verb.entry.word not in ("add", "shift"):
@@ -375,16 +374,6 @@ def _colour_operations(clause: Clause, named: ClauseRegion, sliders: Sliders, te
                 return [saturation]
             return [replace(saturation, kind=Kind.EXPOSURE, amount=-amount), saturation]  # deep colours are dark as well
     return []
-
-
-def _describes(clause: Clause, index: int) -> bool:
-    """Whether a colour stands in a comparison ("like a grey day")."""
-    return any(concept.role is Role.LIKE for concept in clause.concepts[:index])
-
-
-def _does(clause: Clause, sliders: Sliders) -> bool:
-    """Whether something is to be done with a clause's colour ("a pink light" only describes)."""
-    return bool(sliders.drafts) or sliders.verb is not None or clause.has(Role.CHANGE, Role.REPLACE) or sliders.too
 
 
 def _coloured(clause: Clause, named: ClauseRegion, sliders: Sliders, concept: Concept, text: str) -> Operation | None:
@@ -423,22 +412,16 @@ def _colour_amount(sliders: Sliders) -> tuple[float, bool]:
     draft = sliders.drafts[0] if sliders.drafts else None
     verb = draft.verb if draft is not None and draft.verb is not None else sliders.verb
     sign = -1 if (verb is not None and verb.entry.sign < 0) or sliders.too else 1
-    if draft is not None and draft.amount is not None:
-        return sign * abs(draft.amount), True
-    for orphan in sliders.orphans:
-        amount = share(orphan, Kind.OVERLAY)
-        if amount is not None:
-            return sign * abs(amount), True
-    return sign * SPECS[Kind.OVERLAY].default, False
+    given = [draft.amount if draft is not None else None, *(share(orphan, Kind.OVERLAY) for orphan in sliders.orphans)]
+    amount = next((amount for amount in given if amount is not None), None)
+    return sign * abs(SPECS[Kind.OVERLAY].default if amount is None else amount), amount is not None
 
 
 def _merge(operations: Sequence[Operation]) -> list[Operation]:
     """One operation for each kind, region and colour: explicit amounts of one direction add up and outweigh defaults."""
     groups: dict[tuple[object, ...], list[Operation]] = {}
     for operation in operations:
-        sign = operation.amount < 0
-        key = (*operation.key, operation.text, operation.positions, sign)
-        groups.setdefault(key, []).append(operation)
+        groups.setdefault((*operation.key, operation.text, operation.positions, operation.amount < 0), []).append(operation)
     return [_sum(group) for group in groups.values()]
 
 

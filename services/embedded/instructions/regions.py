@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from services.embedded.instructions.clauses import Clause, Concept
 from services.embedded.instructions.operations import Area, Region, Term
-from services.embedded.instructions.vocabulary import Role
+from services.embedded.instructions.vocabulary import REASONS, Role
 
 _POINTERS = frozenset(
     {"the", "this", "that", "these", "those", "all", "any", "every", "his", "her", "their", "my", "your", "our"}
@@ -30,6 +30,12 @@ class Leftover:
     thing: bool
     context: bool
     purpose: bool
+
+    @property
+    def refused(self) -> str | None:
+        """Why what they name is never edited, if it is not."""
+        group = next((concept.entry.word for concept in self.concepts if concept.role is Role.REFUSED), None)
+        return REASONS[group] if group is not None else None
 
     def text(self, prompt: str) -> str:
         """The words as they were written."""

@@ -4,31 +4,20 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from enum import Enum, auto
 
-from services.embedded.instructions.table import TABLE
-
-
-class Mark(Enum):
-    """The kind of a token."""
-
-    WORD = auto()
-    AMOUNT = auto()
-    RATIO = auto()
-    HEX = auto()
-    QUOTE = auto()
-    BREAK = auto()  # . ; ! ? newline: nothing is inherited across it
-    COMMA = auto()
+from services.embedded.instructions.table import SPELLING
+from services.embedded.instructions.vocabulary import Role
 
 
 @dataclass(frozen=True, slots=True)
 class Token:
     """A token and its position: ``text`` is lower case (a quotation keeps its case), ``value`` the number of an amount.
 
-    ``unit`` is one of ``%``, ``degrees``, ``stops``, ``px``, ``levels`` or empty.
+    ``role`` is UNKNOWN for a word, COLOUR for a hexadecimal code; nothing is inherited across a BREAK. ``unit`` is one of ``%``,
+    ``degrees``, ``stops``, ``px``, ``levels`` or empty.
     """
 
-    mark: Mark
+    role: Role
     text: str
     start: int
     end: int
@@ -64,32 +53,29 @@ _TOKEN = re.compile(
 _UNITS = {"%": "%", "°": "degrees", "pe": "%", "pc": "%", "de": "degrees", "st": "stops", "ev": "stops", "px": "px"}
 _UNITS |= {"pi": "px", "le": "levels", "to": "levels"}
 
-_SPELLING: dict[str, str] = TABLE["spelling"]
-
 
 def tokenize(text: str) -> list[Token]:
     """All tokens of ``text``; other characters (emoji, stray signs) are skipped."""
-    tokens = []
-    for found in _TOKEN.finditer(text):
-        kind = found.lastgroup
-        start, end = found.span()
-        if kind in ("number", "upper", "unit"):
-            tokens.append(_amount(found))
-        elif kind in ("word", "code"):
-            word = found.group().lower().replace(_CLOSE, "'")
-            tokens.append(Token(Mark.WORD, _SPELLING.get(word, word), start, end))
-        elif kind == "quote":
-            tokens.append(Token(Mark.QUOTE, found["quote"][1:-1], start, end))
-        elif kind == "ratio":
-            tokens.append(_ratio(found))
-        elif kind == "hex":
-            tokens.append(Token(Mark.HEX, found["hex"].lower(), start, end))
-        elif kind == "amp":
-            tokens.append(Token(Mark.WORD, "and" if found["amp"] != "/" else "/", start, end))
-        else:
-            mark = Mark.COMMA if kind == "comma" else Mark.BREAK
-            tokens.append(Token(mark, found.group(), start, end))
-    return tokens
+    return [_token(found) for found in _TOKEN.finditer(text)]
+
+
+def _token(found: re.Match[str]) -> Token:
+    kind, text, (start, end) = found.lastgroup, found.group(), found.span()
+    if kind in ("number", "upper", "unit"):
+        return _amount(found)
+    if kind in ("word", "code"):
+        word = text.lower().replace(_CLOSE, "'")
+        return Token(Role.UNKNOWN, SPELLING.get(word, word), start, end)
+    if kind == "quote":
+        return Token(Role.QUOTE, text[1:-1], start, end)
+    if kind == "ratio":
+        width, height = (float(part) for part in re.split(f"[:x{_TIMES}]", text.lower()))
+        return Token(Role.RATIO, text, start, end, width / height if height else 0.0)
+    if kind == "hex":
+        return Token(Role.COLOUR, text.lower(), start, end)
+    if kind == "amp":
+        return Token(Role.UNKNOWN, "/" if text == "/" else "and", start, end)
+    return Token(Role.COMMA if kind == "comma" else Role.BREAK, text, start, end)
 
 
 def _amount(found: re.Match[str]) -> Token:
@@ -100,10 +86,4 @@ def _amount(found: re.Match[str]) -> Token:
         value = -value
     unit = _UNITS.get((found["unit"] or "").lower()[:2], "")
     start, end = found.span()
-    return Token(Mark.AMOUNT, found.group(), start, end, value, unit)
-
-
-def _ratio(found: re.Match[str]) -> Token:
-    width, height = (float(part) for part in re.split(f"[:x{_TIMES}]", found["ratio"].lower()))
-    start, end = found.span()
-    return Token(Mark.RATIO, found["ratio"], start, end, width / height if height else 0.0)
+    return Token(Role.AMOUNT, found.group(), start, end, value, unit)

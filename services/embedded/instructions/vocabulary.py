@@ -3,69 +3,27 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
-from enum import IntEnum, auto
+from enum import IntEnum
 
 from services.embedded.instructions.operations import Area, Kind
-from services.embedded.instructions.table import TABLE, phrases_of
+from services.embedded.instructions.table import SPELLING, TABLE, phrases_of
 
+# The grammatical role of a phrase in a clause. TONAL is an operation of its own or the range of tones of another; VERB says more,
+# less, or a direction that depends on what follows; LEVEL is an amount in words; CONTEXT describes how it should look, PURPOSE
+# says why; INSIDE comes before a part of the picture. The second paragraph has the keys of [words]; the last has what is not in
+# the table. Integers hash fast, and the parser looks up roles often.
+Role = IntEnum(
+    "Role",
+    """OPERATION TONAL VERB CHANGE REPLACE KEEP LEVEL AREA LOOK REFUSED SIZE
 
-class Role(IntEnum):  # integers hash fast, and the parser looks up roles often
-    """The grammatical role of a phrase in a clause."""
+    UNCHANGED NEGATION LIMIT TOO ENOUGH EXCEPT ONLY IN_COLOUR SPLASH COLOUR_NOUN COLOURS DETERMINER INSIDE PURPOSE CONTEXT TO LIKE
+    JOIN INSTEAD HORIZONTAL VERTICAL UPSIDE_DOWN CLOCKWISE COUNTERCLOCKWISE SQUARE CROP ROTATE TEXT BORDER EVERYTHING PICTURE
+    FILLER
 
-    OPERATION = auto()
-    TONAL = auto()  # an operation of its own, or the range of tones of another
-    VERB = auto()  # more, less, or a direction that depends on what follows
-    CHANGE = auto()
-    REPLACE = auto()
-    KEEP = auto()
-    LEVEL = auto()  # an amount in words
-    AREA = auto()
-    LOOK = auto()
-    REFUSED = auto()
-    SIZE = auto()
-    # As in [words] of the table:
-    UNCHANGED = auto()
-    NEGATION = auto()
-    LIMIT = auto()
-    TOO = auto()
-    ENOUGH = auto()
-    EXCEPT = auto()
-    ONLY = auto()
-    IN_COLOUR = auto()
-    SPLASH = auto()
-    COLOUR_NOUN = auto()
-    COLOURS = auto()
-    DETERMINER = auto()
-    INSIDE = auto()  # a part of the picture may follow
-    PURPOSE = auto()  # what follows asks for nothing
-    CONTEXT = auto()  # what follows describes how it should look
-    TO = auto()
-    LIKE = auto()
-    JOIN = auto()
-    INSTEAD = auto()
-    HORIZONTAL = auto()
-    VERTICAL = auto()
-    UPSIDE_DOWN = auto()
-    CLOCKWISE = auto()
-    COUNTERCLOCKWISE = auto()
-    SQUARE = auto()
-    CROP = auto()
-    ROTATE = auto()
-    TEXT = auto()
-    BORDER = auto()
-    EVERYTHING = auto()
-    PICTURE = auto()
-    FILLER = auto()
-    # Tokens that are not in the table:
-    AMOUNT = auto()
-    RATIO = auto()
-    QUOTE = auto()
-    COLOUR = auto()
-    HUES = auto()  # "the reds"
-    BREAK = auto()
-    COMMA = auto()
-    UNKNOWN = auto()
+    AMOUNT RATIO QUOTE COLOUR HUES BREAK COMMA UNKNOWN""",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,77 +47,43 @@ class Entry:
 
 
 LONGEST = 6
-VOCABULARY: dict[tuple[str, ...], Entry] = {}
-LOOKS: dict[tuple[str, ...], str] = {}
-"""Phrases that name a look; some of them are operations too, where they are measured ("fog of 20%")."""
-REASONS: dict[str, str] = {name: group["sentence"] for name, group in TABLE["refusals"].items()}
-NOTHING_TO_PROTECT = frozenset(phrases_of(TABLE["words"]["nothing_to_protect"]))
-"""What "keep the … unchanged" may name although every edit preserves it."""
 _SEPARATORS = re.compile(r"[-\s]+")
 _DEFAULTS = {"mild": 0.2, "complaint": 0.4}
-_SIZES = {"size_small": 0.02, "size_large": 0.12}
 
 
 def words_of(phrase: str) -> tuple[str, ...]:
     """The words of a phrase as the tokenizer gives them."""
     plain = phrase.lower().replace("&", " and ").replace("0's", "0s")
-    spelling: dict[str, str] = TABLE["spelling"]
-    return tuple(spelling.get(word, word) for word in _SEPARATORS.split(plain.strip()))
+    return tuple(SPELLING.get(word, word) for word in _SEPARATORS.split(plain.strip()))
 
 
-def _put(text: str, entry: Entry) -> None:
-    for phrase in phrases_of(text):
-        VOCABULARY[words_of(phrase)] = entry
-
-
-def _fill() -> None:
+def _entries() -> Iterator[tuple[str, Entry]]:
+    """Every list of phrases with its meaning; a later one takes precedence."""
     for name, text in TABLE["words"].items():
-        if name in _SIZES:
-            _put(text, Entry(Role.SIZE, value=_SIZES[name]))
-        elif name != "nothing_to_protect":
-            _put(text, Entry(Role[name.upper()]))
+        yield text, Entry(Role[name.upper()])
     for name, group in TABLE["refusals"].items():
-        _put(group["phrases"], Entry(Role.REFUSED, word=name))
+        yield group["phrases"], Entry(Role.REFUSED, word=name)
     for name, text in TABLE["areas"].items():
-        _put(text, Entry(Role.AREA, area=Area(name)))
+        yield text, Entry(Role.AREA, area=Area(name))
     for name, text in TABLE["verbs"].items():
-        _fill_verbs(name, text)
-    for name, text in TABLE["levels"].items():
-        _put(text, Entry(Role.LEVEL, value=int(name) / 100))
-
-
-def _fill_operations() -> None:
+        yield text, Entry(Role.VERB, sign=-1 if name == "less" else 1, word=name)
+    for section, role in (("levels", Role.LEVEL), ("sizes", Role.SIZE)):
+        for percent, text in TABLE[section].items():
+            yield text, Entry(role, value=int(percent) / 100)
     for name, text in TABLE["tonal"].items():
-        _put(text, Entry(Role.TONAL, Kind(name), 0))
+        yield text, Entry(Role.TONAL, Kind(name), 0)
     for name, forms in TABLE["operations"].items():
         for form, text in forms.items():
             sign = 0 if form == "noun" else 1 if form.endswith("up") else -1
-            _put(text, Entry(Role.OPERATION, Kind(name), sign, _DEFAULTS.get(form.split("_")[0], 0.0)))
-    for name, look in TABLE["looks"].items():
-        for phrase in phrases_of(look["phrases"]):
-            LOOKS.setdefault(words_of(phrase), name)
+            yield text, Entry(Role.OPERATION, Kind(name), sign, _DEFAULTS.get(form.split("_")[0], 0.0))
 
 
-def _fill_verbs(name: str, text: str) -> None:
-    if name in {"change", "replace", "keep"}:
-        _put(text, Entry(Role[name.upper()]))
-    else:
-        _put(text, Entry(Role.VERB, sign=-1 if name == "less" else 1, word=name))
-
-
-_fill()
-_fill_operations()
-
-
-def _lengths() -> dict[str, tuple[int, ...]]:
-    """For each word that starts a phrase, how long such phrases are, longest first."""
-    found: dict[str, set[int]] = {}
-    for phrase in (*VOCABULARY, *LOOKS):
-        found.setdefault(phrase[0], set()).add(len(phrase))
-    return {word: tuple(sorted(lengths, reverse=True)) for word, lengths in found.items()}
-
-
-LENGTHS = _lengths()
-"""For each word that starts a phrase, the numbers of words of such phrases, longest first."""
+VOCABULARY = {words_of(phrase): entry for text, entry in _entries() for phrase in phrases_of(text)}
+LOOKS = {words_of(phrase): name for name, look in reversed(TABLE["looks"].items()) for phrase in phrases_of(look["phrases"])}
+"""Phrases that name a look; some of them are operations too, where they are measured ("fog of 20%")."""
+REASONS: dict[str, str] = {name: group["sentence"] for name, group in TABLE["refusals"].items()}
+NOTHING_TO_PROTECT = frozenset(phrases_of(TABLE["protection"]["nothing"]))
+STARTS = frozenset(phrase[0] for phrase in (*VOCABULARY, *LOOKS))
+"""Every word that starts a phrase."""
 KNOWN = frozenset(word for phrase in (*VOCABULARY, *LOOKS) for word in phrase)
 """Every word of the table."""

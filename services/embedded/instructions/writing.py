@@ -8,83 +8,31 @@ from __future__ import annotations
 from dataclasses import replace
 
 from services.embedded.instructions.operations import SPECS, WHOLE, Area, Kind, Operation, Region
+from services.embedded.instructions.table import TABLE
 
-# {n} is the percentage, {c} a colour, {a} its article, {r} a region, {d} degrees, a shape or a text.
-_PAIRS: dict[Kind, tuple[tuple[str, str], ...]] = {
-    Kind.EXPOSURE: (
-        ("increase the exposure by {n}%", "decrease the exposure by {n}%"),
-        ("brighten the image by {n}%", "darken the image by {n}%"),
-        ("make it {n}% brighter", "make it {n}% darker"),
-    ),
-    Kind.CONTRAST: (
-        ("increase the contrast by {n}%", "decrease the contrast by {n}%"),
-        ("raise the contrast by {n}%", "lower the contrast by {n}%"),
-    ),
-    Kind.HIGHLIGHTS: (("raise the highlights by {n}%", "reduce the highlights by {n}%"),),
-    Kind.SHADOWS: (("lift the shadows by {n}%", "deepen the shadows by {n}%"),),
-    Kind.WHITES: (("raise the whites by {n}%", "reduce the whites by {n}%"),),
-    Kind.BLACKS: (("lift the blacks by {n}%", "deepen the blacks by {n}%"),),
-    Kind.MIDTONES: (("raise the midtones by {n}%", "lower the midtones by {n}%"),),
-    Kind.WARMTH: (
-        ("increase the warmth by {n}%", "decrease the warmth by {n}%"),
-        ("make it warmer by {n}%", "make it cooler by {n}%"),
-        ("raise the temperature by {n}%", "lower the temperature by {n}%"),
-    ),
-    Kind.TINT: (
-        ("shift the tint towards magenta by {n}%", "shift the tint towards green by {n}%"),
-        ("make it more magenta by {n}%", "make it greener by {n}%"),
-    ),
-    Kind.SATURATION: (
-        ("increase the saturation by {n}%", "decrease the saturation by {n}%"),
-        ("saturate the image by {n}%", "desaturate the image by {n}%"),
-    ),
-    Kind.VIBRANCE: (("increase the vibrance by {n}%", "decrease the vibrance by {n}%"),),
-    Kind.OVERLAY: (("add {a} {c} tint of {n}%", "reduce the {c} tint by {n}%"),),
-    Kind.SEPIA: (("add a sepia tone of {n}%", ""),),
-    Kind.MONOCHROME: (("convert to black and white", ""), ("make it black and white", "")),
-    Kind.VIGNETTE: (
-        ("add a vignette of {n}%", "reduce the vignette by {n}%"),
-        ("darken the corners by {n}%", "brighten the corners by {n}%"),
-    ),
-    Kind.GRAIN: (("add film grain of {n}%", ""), ("add grain of {n}%", "")),
-    Kind.DENOISE: (("reduce the noise by {n}%", ""), ("denoise by {n}%", "")),
-    Kind.HAZE: (("add haze of {n}%", "reduce the haze by {n}%"), ("add fog of {n}%", "dehaze by {n}%")),
-    Kind.GLOW: (("add a soft glow of {n}%", ""), ("add a bloom of {n}%", "")),
-    Kind.BLUR: (("blur the image by {n}%", ""),),
-    Kind.SHARPEN: (("sharpen the image by {n}%", ""),),
-    Kind.CLARITY: (("increase the clarity by {n}%", "decrease the clarity by {n}%"),),
-    Kind.HUE: (("shift the hue by {d} degrees", ""),),
-    Kind.INVERT: (("invert the colours", ""),),
-    Kind.RECOLOUR: (("turn {r} {c}", ""), ("change the colour of {r} to {c}", "")),
-    Kind.CROP: (("crop by {n}%", ""),),
-    Kind.FLIP_HORIZONTAL: (("flip horizontally", ""), ("mirror the image", "")),
-    Kind.FLIP_VERTICAL: (("flip vertically", ""),),
-    Kind.ROTATE: (("rotate by {d} degrees", ""),),
-    Kind.STRAIGHTEN: (("straighten the horizon", ""),),
-    Kind.TEXT: (('add the text "{d}"{r} in {c} of {n}%', ""),),
-    Kind.BORDER: (("add a {c} border of {n}%", ""),),
-    Kind.SPLIT_TONE: (("tint {r} {c} by {n}%", ""),),
+_PHRASES: dict[Kind, list[list[str]]] = {
+    Kind(name): [text.split(" | ") for text in texts] for name, texts in TABLE["writing"].items()
 }
+_SHAPES = {16 / 9: "16:9", 9 / 16: "9:16", 4 / 3: "4:3", 3 / 4: "3:4", 3 / 2: "3:2", 2 / 3: "2:3", 4 / 5: "4:5", 5 / 4: "5:4"}
+_SHORTEST = 9  # letters by which a phrase is recognised: "make it" alone is ambiguous
 
 
 def variants(operation: Operation) -> int:
     """The number of phrases known for an operation."""
-    return len(_PAIRS[operation.kind])
+    return len(_PHRASES[operation.kind])
 
 
 def phrase(operation: Operation, variant: int = 0) -> str:
     """The phrase for an operation; ``variant`` counts through those that are known for it."""
-    pairs = _PAIRS[operation.kind]
-    up, down = pairs[variant % len(pairs)]
-    template = down if operation.amount < 0 and down else up
+    forms = _PHRASES[operation.kind][variant % variants(operation)]
+    template = forms[-1 if operation.amount < 0 else 0]
     number = f"{abs(operation.amount) * 100:.1f}".removesuffix(".0")
-    colour = str(operation.colour or "")
-    where = _where(operation)
-    text = template.format(n=number, c=colour, a="an" if colour[:1] in tuple("aeio") else "a", r=where, d=_detail(operation))
     if operation.ratio is not None:
         return f"crop to {_shape(operation.ratio)}"
     if operation.kind is Kind.CROP and operation.positions:
         return f"crop the {' and the '.join(operation.positions)} by {number}%"
+    colour, where = str(operation.colour or ""), _where(operation)
+    text = template.format(n=number, c=colour, a="an" if colour[:1] in tuple("aeio") else "a", r=where, d=_detail(operation))
     if "{r}" in template or not operation.region.terms:
         return text
     if operation.region.inverted:
@@ -119,9 +67,7 @@ def _detail(operation: Operation) -> str:
 def _shape(ratio: float) -> str:
     if ratio == 1:
         return "a square"
-    across, down = ratio.as_integer_ratio() if ratio.is_integer() else (ratio, 1)
-    shapes = {16 / 9: "16:9", 9 / 16: "9:16", 4 / 3: "4:3", 3 / 4: "3:4", 3 / 2: "3:2", 2 / 3: "2:3", 4 / 5: "4:5", 5 / 4: "5:4"}
-    return shapes.get(ratio, f"{across * 100:.0f}:{down * 100:.0f}")
+    return _SHAPES.get(ratio, f"{100 * ratio:.0f}:100")
 
 
 def variant_in(text: str, operation: Operation) -> int:
@@ -130,6 +76,6 @@ def variant_in(text: str, operation: Operation) -> int:
     for index in range(variants(operation)):
         for signed in (plain, replace(plain, amount=-plain.amount)) if SPECS[plain.kind].signed else (plain,):
             stem = phrase(signed, index).lower().split(" by ")[0].split(" of ")[0]
-            if len(stem) > 8 and stem in text:  # noqa: PLR2004 - "make it" alone is ambiguous
+            if len(stem) >= _SHORTEST and stem in text:
                 return index
     return 0

@@ -18,14 +18,47 @@ from services.embedded.cielab import (
     painted,
     white_shift,
 )
-from services.embedded.filters import smoothstep
+from services.embedded.filters import gaussian, shrunk, smoothstep
 from services.embedded.instructions.colour_names import Colour
 from services.embedded.retouching.picture import Picture
 
+_CAST_SIDE = 64  # longer side of the copy on which a cast is measured, that of the thinker's thumb
+_CAST_AGREES, _CAST_SEEN = 9.0, 6.0  # distances in a*, b*; on photographs without a cast the two methods differ by up to 7
+_LUMINANCE = f32([0.2126, 0.7152, 0.0722])
 _NEUTRAL_LAYER = 8.0  # chroma below which a colour counts as black, grey or white
 _SPLIT_CHROMA = 42.0
 _NEUTRAL_TARGET = 10.0  # the same for a new colour of an object: chroma below which it counts as black, grey or white
 _INSIDE = 0.5  # weight of a mask from which a pixel belongs to the object
+
+
+def cast_of(lab: F32) -> tuple[float, float] | None:
+    """The (a*, b*) of the illuminant of a picture (H, W, 3 CIELAB); None where it is near white, or cannot be told.
+
+    Shades of grey (Finlayson and Trezzi 2004) and the first-order grey edge (van de Weijer 2007) must agree: one is misled by
+    large coloured things, the other by coloured outlines.
+    """
+    small = shrunk(lab, _CAST_SIDE)
+    light = np.clip(lab_to_linear(small), 0, 1)
+    known = (small[..., 0] > 5) & (small[..., 0] < 97)  # noqa: PLR2004 - neither black nor clipped
+    if not known.any():
+        return None
+    across, down = (cv2.Sobel(gaussian(light, 1.0), cv2.CV_32F, *order) for order in ((1, 0), (0, 1)))
+    shades = (light[known] ** 6).mean(axis=0) ** (1 / 6)
+    edges = np.hypot(across, down)[known].mean(axis=0)
+    # Brought to one luminance, as a* and b* depend on it.
+    greys = [
+        linear_to_lab(f32(0.5 * grey / max(1e-6, float(grey @ _LUMINANCE)))[None, None])[0, 0, 1:] for grey in (shades, edges)
+    ]
+    found = (greys[0] + greys[1]) / 2
+    sure = np.hypot(*(greys[0] - greys[1])) < _CAST_AGREES and np.hypot(*found) > _CAST_SEEN
+    return (float(found[0]), float(found[1])) if sure else None
+
+
+def white_balance(picture: Picture, amount: float, mask: F32 | None) -> None:
+    """Take the picture's colour cast away, if one is measured."""
+    cast = cast_of(picture.lab)
+    if cast is not None:
+        _adapt(picture, mask, -amount * cast[0], -amount * cast[1])
 
 
 def warmth(picture: Picture, amount: float, mask: F32 | None) -> None:

@@ -12,8 +12,8 @@ import numpy as np
 
 from services.embedded.cielab import F32, channel_extremes, f32, lab_to_linear, linear_to_lab
 from services.embedded.filters import base_layer, gaussian, guided, smoothstep
-from services.embedded.retouching.picture import Picture, strips
-from services.embedded.retouching.tone import exposed
+from services.embedded.retouching.picture import Picture, each_strip
+from services.embedded.retouching.tone import exposed, lightened
 
 _BLUR_SHARE = 0.022  # sigma at 100 %, in mean sides
 _GRAIN_LIGHTNESS = 12.0  # standard deviation of L* at 100 % in the midtones
@@ -30,7 +30,7 @@ def clarity(picture: Picture, amount: float, mask: F32 | None) -> None:
         change = f32(2.2 * amount * midtones * 14 * np.tanh(detail / 14))
     else:
         change = f32(0.85 * amount * detail)
-    picture.set_lightness(mask, np.clip(before + change, 0, 100).astype(np.float32))
+    _set_lightness(picture, mask, before + change)
 
 
 def sharpen(picture: Picture, amount: float, mask: F32 | None) -> None:
@@ -44,7 +44,11 @@ def sharpen(picture: Picture, amount: float, mask: F32 | None) -> None:
     lowest = cast(F32, cv2.erode(before, reach, borderType=cv2.BORDER_REPLICATE))
     slack = 1.5 + 0.25 * (highest - lowest)
     after = np.clip(after, lowest - slack, highest + slack)
-    picture.set_lightness(mask, np.clip(after, 0, 100).astype(np.float32))
+    _set_lightness(picture, mask, after)
+
+
+def _set_lightness(picture: Picture, mask: F32 | None, lightness: F32) -> None:
+    picture.point(mask, lambda lab, rows: lightened(lab, np.clip(lightness[rows], 0, 100), 0.0))
 
 
 def blur(picture: Picture, amount: float, mask: F32 | None) -> None:
@@ -75,7 +79,7 @@ def denoise(picture: Picture, amount: float, mask: F32 | None) -> None:
         plane = np.ascontiguousarray(lab[..., channel])
         filtered = guided(plane, plane, 2 * radius, (9.0 * amount) ** 2, step=2)
         smooth[..., channel] = plane + (filtered - plane) * min(1.0, 2 * amount)
-    picture.blend(mask, smooth)
+    picture.point(mask, lambda _, rows: smooth[rows])
 
 
 def grain(picture: Picture, amount: float, mask: F32 | None, random: np.random.Generator) -> None:
@@ -83,15 +87,12 @@ def grain(picture: Picture, amount: float, mask: F32 | None, random: np.random.G
     size = max(0.45, picture.scale / 1800)
     noise = random.standard_normal((picture.height, picture.width), dtype=np.float32)
     clumps = gaussian(noise, size)
-    spread = float(clumps.std())
-    clumps /= spread or 1.0  # a single pixel has no spread
+    clumps /= float(clumps.std()) or 1.0  # a single pixel has no spread
 
     def retouch(lab: F32, rows: slice) -> F32:
         share = np.clip(lab[..., 0] / 100, 0, 1)
         strength = _GRAIN_LIGHTNESS * amount * (0.35 + 2.6 * share * (1 - share))
-        after = lab.copy()
-        after[..., 0] = np.clip(lab[..., 0] + strength * clumps[rows], 0, 100)
-        return after
+        return lightened(lab, np.clip(lab[..., 0] + strength * clumps[rows], 0, 100), 0.0)
 
     picture.point(mask, retouch)
 
@@ -109,8 +110,11 @@ def haze(picture: Picture, amount: float, mask: F32 | None) -> None:
 
 def _clear(picture: Picture, amount: float, mask: F32 | None) -> None:
     dark = np.empty((picture.height, picture.width), dtype=np.float32)
-    for rows in strips(picture.height, picture.width):
+
+    def darkest(rows: slice) -> None:
         dark[rows] = channel_extremes(lab_to_linear(picture.lab[rows]))[1]
+
+    each_strip(picture.height, picture.width, darkest)
     air = max(0.2, float(np.quantile(lab_to_linear(picture.sample()), 0.99)))
     guide = np.ascontiguousarray(picture.lightness)
     veil = guided(guide, gaussian(dark, 0.01 * picture.scale), 0.04 * picture.scale, 60.0, 4)

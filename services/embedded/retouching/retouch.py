@@ -12,35 +12,17 @@ from services.embedded.instructions.operations import Kind, Operation
 from services.embedded.retouching import colour, effects, tone
 from services.embedded.retouching.picture import Picture
 
-# The functions that carry out each kind of operation, by the arguments they take.
 _PLAIN: dict[Kind, Callable[[Picture, float, F32 | None], None]] = {
-    Kind.EXPOSURE: tone.expose,
-    Kind.CONTRAST: tone.contrast,
-    Kind.HIGHLIGHTS: tone.highlights,
-    Kind.SHADOWS: tone.shadows,
-    Kind.WHITES: tone.whites,
-    Kind.BLACKS: tone.blacks,
-    Kind.MIDTONES: tone.midtones,
-    Kind.WARMTH: colour.warmth,
-    Kind.TINT: colour.tint,
-    Kind.SATURATION: colour.saturation,
-    Kind.VIBRANCE: colour.vibrance,
-    Kind.HUE: colour.hue,
-    Kind.MONOCHROME: colour.monochrome,
-    Kind.SEPIA: colour.sepia,
-    Kind.INVERT: colour.invert,
-    Kind.DENOISE: effects.denoise,
-    Kind.CLARITY: effects.clarity,
-    Kind.SHARPEN: effects.sharpen,
-    Kind.BLUR: effects.blur,
-    Kind.HAZE: effects.haze,
-    Kind.GLOW: effects.glow,
-    Kind.VIGNETTE: effects.vignette,
+    Kind(function.__name__): function
+    for function in (
+        *(tone.exposure, tone.contrast, tone.highlights, tone.shadows, tone.whites, tone.blacks, tone.midtones),
+        *(colour.white_balance, colour.warmth, colour.tint, colour.saturation, colour.vibrance, colour.hue),
+        *(colour.monochrome, colour.sepia, colour.invert),
+        *(effects.denoise, effects.clarity, effects.sharpen, effects.blur, effects.haze, effects.glow, effects.vignette),
+    )
 }
 _COLOURED: dict[Kind, Callable[[Picture, float, F32 | None, Colour], None]] = {
-    Kind.OVERLAY: colour.overlay,
-    Kind.SPLIT_TONE: colour.split_tone,
-    Kind.RECOLOUR: colour.recolour,
+    Kind(function.__name__): function for function in (colour.overlay, colour.split_tone, colour.recolour)
 }
 
 

@@ -22,7 +22,7 @@ _BASE_EPSILON = 80.0  # L* squared: contrasts below about 9 L* are detail, above
 Curve = Callable[[F32], F32]
 
 
-def expose(picture: Picture, amount: float, mask: F32 | None) -> None:
+def exposure(picture: Picture, amount: float, mask: F32 | None) -> None:
     """Multiply the light by up to 4 (amount 1) or 1/4 (amount -1); bright parts roll off instead of clipping.
 
     A mask scales the stops rather than the result, so that a graduated mask has no visible edge.
@@ -36,15 +36,19 @@ def expose(picture: Picture, amount: float, mask: F32 | None) -> None:
     picture.point(None, retouch)
 
 
+def lightened(lab: F32, lightness: F32, chroma: float) -> F32:
+    """Lab with L* replaced; ``chroma`` is how far a* and b* follow (1 as light would, 0 not at all)."""
+    after = lab * (((lightness + 16) / (lab[..., 0] + 16)) ** np.float32(chroma))[..., None] if chroma else lab.copy()
+    after[..., 0] = lightness
+    return f32(after)
+
+
 def exposed(lab: F32, gain: F32 | float) -> F32:
     """Lab with its light multiplied by ``gain`` (scalar or (H, W)); gains above 1 keep white at white."""
     luminance = lightness_to_luminance(lab[..., 0])
     brighter = np.maximum(gain, np.float32(1))
     brightened = gain * luminance / np.sqrt(1 + (brighter * brighter - 1) * luminance * luminance)
-    lightness = luminance_to_lightness(f32(brightened))
-    after = lab * ((lightness + 16) / (lab[..., 0] + 16))[..., None]
-    after[..., 0] = lightness
-    return f32(after)
+    return lightened(lab, luminance_to_lightness(f32(brightened)), 1.0)
 
 
 def apply_curve(picture: Picture, mask: F32 | None, curve: Curve, chroma: float) -> None:
@@ -80,27 +84,33 @@ def contrast(picture: Picture, amount: float, mask: F32 | None) -> None:
 
 def highlights(picture: Picture, amount: float, mask: F32 | None) -> None:
     """Move bright areas by up to 38 L*, weighted by the base layer, so that their detail stays."""
-    base = f32(np.clip(base_layer(picture.lightness, _BASE_SHARE, _BASE_EPSILON) / 100, 0, 1))
-    weight = smoothstep(0.4, 0.95, base)
-    headroom = np.minimum(1, 1.6 * (1.02 - base)) if amount > 0 else np.float32(1)
-    _shift(picture, mask, f32(38 * amount * weight * headroom))
+    base = _base(picture)
+    headroom = np.minimum(1, 1.6 * (1.02 - base)) if amount > 0 else 1
+    _shift(picture, mask, f32(38 * amount * smoothstep(0.4, 0.95, base) * headroom))
 
 
 def shadows(picture: Picture, amount: float, mask: F32 | None) -> None:
     """Move dark areas by up to 38 L*, weighted by the base layer; black stays black."""
-    base = f32(np.clip(base_layer(picture.lightness, _BASE_SHARE, _BASE_EPSILON) / 100, 0, 1))
+    base = _base(picture)
     weight = (1 - smoothstep(0.12, 0.62, base)) * base / (base + 0.05)
-    headroom = np.float32(1) if amount > 0 else np.minimum(1, 2.2 * base)
+    headroom = 1 if amount > 0 else np.minimum(1, 2.2 * base)
     _shift(picture, mask, f32(38 * amount * weight * headroom))
 
 
+def _base(picture: Picture) -> F32:
+    return f32(np.clip(base_layer(picture.lightness, _BASE_SHARE, _BASE_EPSILON) / 100, 0, 1))
+
+
 def _shift(picture: Picture, mask: F32 | None, change: F32) -> None:
-    before = picture.lightness
-    # Scaled down near black, so that black details of a dark area do not turn grey.
-    after = before + change * np.minimum(1, before / 8)
-    after = np.clip(after, 0, 100 - 2 * np.exp(-np.abs(100 - after) / 2) * (after > before))
-    after = np.where(change == 0, before, np.maximum(after, 0)).astype(np.float32)
-    picture.set_lightness(mask, after, (((after + 16) / (before + 16)) ** 0.8).astype(np.float32))
+    def retouch(lab: F32, rows: slice) -> F32:
+        before = lab[..., 0]
+        # Scaled down near black, so that black details of a dark area do not turn grey.
+        after = before + change[rows] * np.minimum(1, before / 8)
+        after = np.clip(after, 0, 100 - 2 * np.exp(-np.abs(100 - after) / 2) * (after > before))
+        after = np.where(change[rows] == 0, before, after)
+        return lightened(lab, after, 0.8)
+
+    picture.point(mask, retouch)
 
 
 def whites(picture: Picture, amount: float, mask: F32 | None) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 
 from services.embedded.cielab import F32
 from services.embedded.instructions.operations import DRAWN, GEOMETRY, TONES, WHOLE, Area, Kind, Operation, Region
-from services.embedded.regions import side, tone_range
+from services.embedded.regions import outside, side, tone_range
 from services.embedded.retouching.picture import Picture
 from services.embedded.retouching.retouch import retouch
 from services.embedded.thinker.pictures import showable
@@ -50,4 +50,4 @@ def mask_of(region: Region, thumb: F32, masks: Mapping[Region, F32]) -> F32 | No
         for term in region.terms
     ]
     mask: F32 = np.maximum.reduce(parts)
-    return 1 - mask if region.inverted else mask
+    return outside(mask) if region.inverted else mask

@@ -79,6 +79,21 @@ def test_white_balance_moves_grey_along_its_axis_and_keeps_lightness(prompt: str
     assert abs(after[0] - before[0]) < 1.5
 
 
+@pytest.mark.parametrize("gains", [(1.1, 1.0, 0.6), (0.72, 0.95, 1.35)])
+def test_white_balance_takes_most_of_a_cast_away_and_keeps_lightness(gains: tuple[float, float, float]) -> None:
+    source = photo("astronaut")
+    linear = np.power(np.asarray(source) / 255, 2.2) * gains
+    cast = Image.fromarray(np.uint8(np.clip(np.power(linear, 1 / 2.2), 0, 1) * 255))
+    after = edit("neutralise the colour cast", cast)
+    assert np.abs(_mean(after) - _mean(source))[2] < 0.6 * np.abs(_mean(cast) - _mean(source))[2]
+    assert abs(_mean(after)[0] - _mean(cast)[0]) < 1
+
+
+def test_white_balance_is_refused_where_its_measures_disagree() -> None:
+    with pytest.raises(ApiError, match="no colour cast was measured with certainty"):
+        edit("fix the white balance", photo("rocket"))
+
+
 def test_saturation_and_vibrance_scale_chroma() -> None:
     cat = photo("chelsea")
     before = chroma(cat).mean()
@@ -279,7 +294,9 @@ def test_border_is_drawn_over_the_edge() -> None:
     assert np.array_equal(framed[8:-8, 8:-8], np.asarray(photo())[8:-8, 8:-8])
 
 
-@pytest.mark.parametrize("name", ["red", "blue", "green", "orange"])
+@pytest.mark.parametrize(
+    "name", ["red", "blue", "green", "orange", "yellow", "cyan", "teal", "purple", "violet", "magenta", "pink", "gold", "brown"]
+)
 def test_a_hue_mask_covers_its_own_colour_and_not_its_opposite(name: str) -> None:
     own = COLOURS[name]
     strip = np.zeros((40, 80, 3), dtype=np.uint8)
