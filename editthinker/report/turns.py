@@ -49,7 +49,8 @@ def winning_turn(shown: Shown) -> str:
     turn, candidate = shown.best
     others = [each for each in turn.candidates if each is not candidate]
     cards = "\n".join(_card(shown, turn, each) for each in others)
-    strip = f'\n<section class="turn" aria-label="Other candidates of turn {turn.turn}">\n{_strip(others, cards)}\n</section>'
+    heading = f"<h3>Turn {turn.turn} <small>the other candidates</small></h3>"
+    strip = f'\n<section class="turn others">\n{heading}\n{_strip(others, cards)}\n</section>'
     return f"""\
 <section class="turn winner" id="turn-{turn.turn}">
 {_heading(turn)}
@@ -114,9 +115,9 @@ def _card(shown: Shown, turn: Turn, candidate: Candidate) -> str:
         # The winner's picture is the one next to the source.
         name = escape(caption(turn, candidate))
         figure = "" if best else f'<figure data-name="{name}">{figure}<figcaption>{name}</figcaption></figure>'
-    elif not best or not candidate.unchanged:
-        figure = f'<div class="missing">{"the source, unchanged" if candidate.unchanged else "no picture"}</div>'
-    told = "\n".join(filter(None, [f"<h4>{label}{_badge(shown, turn, candidate)}</h4>", *_told(candidate)]))
+    elif not candidate.unchanged:
+        figure = '<div class="missing">no picture</div>'
+    told = "\n".join([f"<h4>{label}{_badge(shown, turn, candidate)}</h4>", *_told(shown.session, turn, candidate)])
     return f'<article class="card{" best" if best else ""}">\n{figure}\n<div class="told">\n{told}\n</div>\n</article>'
 
 
@@ -128,7 +129,7 @@ def _badge(shown: Shown, turn: Turn, candidate: Candidate) -> str:
     return f' <strong class="badge">result {places[0]}</strong>' if places else ""
 
 
-def _told(candidate: Candidate) -> list[str]:
+def _told(session: Session, turn: Turn, candidate: Candidate) -> list[str]:
     """What is known of a candidate, except for its picture."""
     parts = [_marks(candidate)]
     if candidate.unchanged:
@@ -144,11 +145,22 @@ def _told(candidate: Candidate) -> list[str]:
     if candidate.refinement_reasoning:
         parts.append(f'<p class="reasoning">{escape(candidate.refinement_reasoning)}</p>')
     if candidate.refined_instruction:
-        parts.append(f'<p class="next"><span>Next:</span> {escape(candidate.refined_instruction)}</p>')
+        parts.append(_next(session, turn, candidate.refined_instruction))
     if candidate.error is not None:
         parts.append(f'<p class="error">{escape(candidate.error.message)} ({escape(candidate.error.code)})</p>')
-    parts.append(_facts(candidate))
-    return parts
+    return [*parts, _facts(candidate)]
+
+
+def _next(session: Session, turn: Turn, refined: str) -> str:
+    """The refined instruction; or the turn that has it, so that nobody reads it twice."""
+    following = next((each for each in session.turns if each.turn == turn.turn + 1), None)
+    if refined == turn.instruction:
+        text = "the same instruction"
+    elif following is not None and refined == following.instruction:
+        text = f'<a href="#turn-{following.turn}">the instruction of turn {following.turn}</a>'
+    else:
+        text = escape(refined)
+    return f'<p class="next"><span>Next:</span> {text}</p>'
 
 
 def _marks(candidate: Candidate) -> str:

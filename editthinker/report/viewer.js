@@ -6,12 +6,10 @@
   const frame = viewer.querySelector(".frame");
   const stage = viewer.querySelector(".stage");
   const canvas = viewer.querySelector(".canvas");
-  const after = viewer.querySelector(".after") ?? emptyResult();
   const tools = viewer.querySelector(".tools");
   const range = tools.querySelector("input[type=range]");
   const select = tools.querySelector("select");
   const boxes = tools.querySelector("input[type=checkbox]");
-  const image = after.querySelector("img");
   const line = part("div", "line");
   const names = [part("span", "name left", "Source"), part("span", "name right")];
   const shots = [...document.querySelectorAll("figure[data-name]")].map((figure) => ({
@@ -21,6 +19,9 @@
     alt: figure.querySelector("img").alt,
     boxes: figure.querySelector(".boxes"),
   }));
+  const after = viewer.querySelector(".after") ?? emptyResult();
+  const source = viewer.querySelector(".before img");
+  const image = after.querySelector("img");
   const MOST = 8;
   let zoom = null; // of the picture's own pixels; null is as large as fits
 
@@ -37,9 +38,11 @@
     const sheet = part("div", "sheet");
     sheet.append(document.createElement("img"));
     figure.append(sheet, part("figcaption", ""));
-    canvas.append(figure);
+    if (shots.length) canvas.append(figure);
     return figure;
   }
+
+  const ratio = (picture) => picture.naturalWidth / picture.naturalHeight;
 
   const fitting = () => {
     const tallest = Math.max(240, innerHeight * 0.78);
@@ -78,6 +81,7 @@
     canvas.style.height = `${Math.round(image.naturalHeight * scale)}px`;
     frame.classList.toggle("zoomed", zoom !== null);
     frame.classList.toggle("pixels", scale >= 3);
+    frame.classList.toggle("reshaped", Math.abs(Math.log(ratio(source) / ratio(image))) > 0.01);
     stage.tabIndex = zoom === null ? -1 : 0;
     stage.scrollLeft = canvas.offsetLeft + inPicture[0] * canvas.offsetWidth - x;
     stage.scrollTop = canvas.offsetTop + inPicture[1] * canvas.offsetHeight - y;

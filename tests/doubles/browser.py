@@ -104,7 +104,7 @@ def pages(server: str) -> Iterator[Pages]:
 
 
 def command(folder: Path) -> tuple[list[str], dict[str, str]]:
-    """A browser without a window and a network, and its environment; its profile is in the folder."""
+    """The browser without a window, and its environment; its profile is in the folder."""
     program, needed = browser()
     flags = [
         *("--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run"),
