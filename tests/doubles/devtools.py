@@ -1,6 +1,7 @@
 """A page in Chromium, driven as a person does: keys, pointer, screen sizes; and what its console and its policy complained of.
 
-with open_page(folder, "file:///…/report.html", width=360) as page:
+with open_page(folder) as page:
+    page.visit("file:///…/report.html");  page.screen(360, dark=True)
     page.key("Tab");  page.drag((10, 10), (90, 10));  page.evaluate("document.title")
     page.complaints         errors of scripts, of the console, and violations of its Content-Security-Policy
 
@@ -141,12 +142,8 @@ class Page:
 
 
 @contextlib.contextmanager
-def open_page(folder: Path, url: str, *, width: int = 1280, scripts: bool = True) -> Iterator[Page]:
-    """A page in a browser of its own.
-
-    Args:
-        scripts: whether the page's own may run.
-    """
+def open_page(folder: Path) -> Iterator[Page]:
+    """An empty page in a browser of its own, whose profile is in the folder."""
     program, env = command(folder)
     ours, theirs = os.pipe(), os.pipe()
 
@@ -172,9 +169,6 @@ def open_page(folder: Path, url: str, *, width: int = 1280, scripts: bool = True
             page.session = page.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
             for domain in ("Page", "Runtime", "Log", "Network"):
                 page.call(f"{domain}.enable")
-            page.call("Emulation.setScriptExecutionDisabled", value=not scripts)
-            page.screen(width)
-            page.visit(url)
             yield page
     finally:
         process.terminate()

@@ -30,12 +30,26 @@ ZOOM = "document.querySelector('output').textContent"
 SCROLLED = "[document.querySelector('.stage').scrollLeft, document.querySelector('.stage').scrollTop]"
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _installed() -> None:
+@pytest.fixture(scope="module")
+def tab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
+    """One browser for all, since it starts for seconds."""
     try:
         browser()
     except NoProgramError as exc:
         pytest.skip(f"there is no browser: {exc}")
+    with open_page(tmp_path_factory.mktemp("browser")) as opened:
+        yield opened
+
+
+@pytest.fixture
+def blank(tab: Page) -> Page:
+    """The browser as a test finds it."""
+    tab.call("Emulation.setScriptExecutionDisabled", value=False)
+    tab.visit("about:blank")
+    tab.screen(1280)
+    tab.complaints.clear()
+    tab.requests.clear()
+    return tab
 
 
 def encoded(colour: tuple[int, ...]) -> bytes:
@@ -55,11 +69,12 @@ def report(folder: Path, pictures: Pictures | None = None, **more: Any) -> str:
 
 
 @pytest.fixture
-def page(tmp_path: Path) -> Iterator[Page]:
-    with open_page(tmp_path, report(tmp_path)) as opened:
-        yield opened
-        assert opened.complaints == []
-        assert [address for address in opened.requests if not address.startswith("file:")] == []
+def page(blank: Page, tmp_path: Path) -> Iterator[Page]:
+    """A report, about which the browser has nothing to say."""
+    blank.visit(report(tmp_path))
+    yield blank
+    assert blank.complaints == []
+    assert [address for address in blank.requests if not address.startswith("file:")] == []
 
 
 def colours(page: Page, *shares: float) -> list[str]:
@@ -186,28 +201,29 @@ _CONTRASTS = """
 """
 
 
-def test_without_scripts_and_on_paper_the_pictures_stand_next_to_each_other(tmp_path: Path) -> None:
+def test_without_scripts_and_on_paper_the_pictures_stand_next_to_each_other(blank: Page, tmp_path: Path) -> None:
     places = "['.before img', '.after img'].map((name) => document.querySelector(name).getBoundingClientRect().x)"
     tools = "getComputedStyle(document.querySelector('.tools')).display"
-    with open_page(tmp_path, report(tmp_path), scripts=False) as page:
-        page.call("Emulation.setScriptExecutionDisabled", value=False)  # for the questions; the page's own did not run
-        assert page.evaluate(places)[0] < page.evaluate(places)[1]
-        assert page.evaluate(tools) == "none"
-        page.visit(report(tmp_path))
-        assert page.evaluate(places)[0] == page.evaluate(places)[1]
-        page.screen(1000, media="print")
-        assert page.evaluate(places)[0] < page.evaluate(places)[1]
-        assert page.evaluate(tools) == "none"
-        assert page.complaints == []
+    blank.call("Emulation.setScriptExecutionDisabled", value=True)
+    blank.visit(report(tmp_path))
+    # For the questions; the page's own script did not run.
+    blank.call("Emulation.setScriptExecutionDisabled", value=False)
+    assert blank.evaluate(places)[0] < blank.evaluate(places)[1]
+    assert blank.evaluate(tools) == "none"
+
+    blank.visit(report(tmp_path))
+    assert blank.evaluate(places)[0] == blank.evaluate(places)[1]
+    blank.screen(1000, media="print")
+    assert blank.evaluate(places)[0] < blank.evaluate(places)[1]
+    assert blank.evaluate(tools) == "none"
+    assert blank.complaints == []
 
 
-def test_transparent_pictures_show_squares_and_not_each_other(tmp_path: Path) -> None:
-    clear = encoded((0, 0, 0, 0))
-    url = report(tmp_path, Pictures(encoded(RED), {(2, 1): clear}))
-    with open_page(tmp_path, url) as page:
-        assert colours(page, 0.2) == ["red"]
-        assert not {"red", "blue"} & set(colours(page, 0.6, 0.7, 0.8, 0.9))
-        assert page.complaints == []
+def test_transparent_pictures_show_squares_and_not_each_other(blank: Page, tmp_path: Path) -> None:
+    blank.visit(report(tmp_path, Pictures(encoded(RED), {(2, 1): encoded((0, 0, 0, 0))})))
+    assert colours(blank, 0.2) == ["red"]
+    assert not {"red", "blue"} & set(colours(blank, 0.6, 0.7, 0.8, 0.9))
+    assert blank.complaints == []
 
 
 @pytest.mark.parametrize(
@@ -218,24 +234,26 @@ def test_transparent_pictures_show_squares_and_not_each_other(tmp_path: Path) ->
         ({"best": None, "status": "failed"}, True),
     ],
 )
-def test_sessions_without_a_result_have_a_page_too(tmp_path: Path, more: dict[str, Any], live: bool) -> None:  # noqa: FBT001
+def test_sessions_without_a_result_have_a_page_too(blank: Page, tmp_path: Path, more: dict[str, Any], live: bool) -> None:  # noqa: FBT001
     """Compared are the pictures that there are."""
     if more.get("unchanged"):
-        more["turns"] = [{"turn": 1, "instruction": "x", "author": "caller", "candidates": [{**CANDIDATE, "unchanged": True}]}]
-    with open_page(tmp_path, report(tmp_path, **more), width=360) as page:
-        assert page.evaluate("document.querySelector('.viewer').classList.contains('live')") == live
-        assert page.evaluate("document.documentElement.scrollWidth") == 360  # noqa: PLR2004
-        if live:
-            assert colours(page, 0.2, 0.8) == ["red", "green"]
-        assert page.complaints == []
+        same = {**CANDIDATE, "unchanged": True}
+        more = {**more, "turns": [{"turn": 1, "instruction": "x", "author": "caller", "candidates": [same]}]}
+    blank.screen(360)
+    blank.visit(report(tmp_path, **more))
+    assert blank.evaluate("document.querySelector('.viewer').classList.contains('live')") == live
+    assert blank.evaluate("document.documentElement.scrollWidth <= 360")
+    if live:
+        assert colours(blank, 0.2, 0.8) == ["red", "green"]
+    assert blank.complaints == []
 
 
-def test_the_policy_stops_a_script_and_a_picture_that_are_not_the_reports(tmp_path: Path) -> None:
+def test_the_policy_stops_a_script_and_a_picture_that_are_not_the_reports(blank: Page, tmp_path: Path) -> None:
     """So the policy is in force, and the complaints are heard."""
     path = tmp_path / "report.html"
     report(tmp_path)
     foreign = "<script>document.title = 'run'</script><img src='https://evil.example/x.png'></main>"
     path.write_text(path.read_text().replace("</main>", foreign))
-    with open_page(tmp_path, path.as_uri()) as page:
-        assert page.evaluate("document.title") != "run"
-        assert len([text for text in page.complaints if "Content Security Policy" in text]) == 2  # noqa: PLR2004
+    blank.visit(path.as_uri())
+    assert blank.evaluate("document.title") != "run"
+    assert len([text for text in blank.complaints if "Content Security Policy" in text]) == 2  # noqa: PLR2004
