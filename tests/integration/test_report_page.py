@@ -54,7 +54,7 @@ def blank(tab: Page) -> Page:
 
 def encoded(colour: tuple[int, ...]) -> bytes:
     buffer = io.BytesIO()
-    Image.new("RGB" if len(colour) == 3 else "RGBA", SIZE, colour).save(buffer, "WEBP", lossless=True)  # noqa: PLR2004
+    Image.new("RGB" if len(colour) == 3 else "RGBA", SIZE, colour).save(buffer, "WEBP", lossless=True)
     return buffer.getvalue()
 
 
@@ -62,7 +62,9 @@ def report(folder: Path, pictures: Pictures | None = None, **more: Any) -> str:
     """The address of a report: a red source, a green first turn, a blue second one, which won."""
     turns = [{"turn": n, "instruction": HOSTILE, "author": "caller", "candidates": [CANDIDATE]} for n in (1, 2)]
     told = session(**{"instruction": HOSTILE, "turns": turns, "best": {"turn": 2, "candidate": 1}, **more})
-    page = render(Session.model_validate(told), pictures or Pictures(encoded(RED), {(1, 1): encoded(GREEN), (2, 1): encoded(BLUE)}))
+    page = render(
+        Session.model_validate(told), pictures or Pictures(encoded(RED), {(1, 1): encoded(GREEN), (2, 1): encoded(BLUE)})
+    )
     path = folder / "report.html"
     path.write_text(page, encoding="utf-8")
     return path.as_uri()
@@ -155,7 +157,9 @@ def test_every_turn_is_compared_with_the_source(page: Page) -> None:
     page.click(".compare")
     assert page.evaluate("document.querySelector('select').selectedOptions[0].textContent") == "Turn 1 \u00b7 8.5"
     assert colours(page, 0.2, 0.8) == ["red", "green"]
-    page.evaluate("(document.querySelector('select').value = '0', document.querySelector('select').dispatchEvent(new Event('change')))")
+    page.evaluate(
+        "(document.querySelector('select').value = '0', document.querySelector('select').dispatchEvent(new Event('change')))"
+    )
     page.settle()
     assert colours(page, 0.2, 0.8) == ["red", "blue"]
 
@@ -256,4 +260,4 @@ def test_the_policy_stops_a_script_and_a_picture_that_are_not_the_reports(blank:
     path.write_text(path.read_text().replace("</main>", foreign))
     blank.visit(path.as_uri())
     assert blank.evaluate("document.title") != "run"
-    assert len([text for text in blank.complaints if "Content Security Policy" in text]) == 2  # noqa: PLR2004
+    assert len([text for text in blank.complaints if "Content Security Policy" in text]) == 2
