@@ -51,7 +51,8 @@ def collect(client: EditThinker, session: Session) -> Pictures:
     mask = None if session.mask is None else client.sessions.mask(session.id, format=_format(session.mask))
     space = MOST_BYTES - len(source) - sum(map(len, references)) - len(mask or b"")
     large = sum(image.width * image.height for image in (*images.values(), session.source) if image) > _LARGE
-    candidates, previews = {}, {}
+    candidates: dict[tuple[int, int], bytes] = {}
+    previews: dict[tuple[int, int], bytes] = {}
     for at in sorted({*images, *unfinished}, key=lambda each: (each != best, each)):
         if space <= 0 and at != best:
             continue
