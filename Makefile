@@ -29,7 +29,7 @@ $(READY) $(READY_DEV): pyproject.toml constraints.txt
 
 demo: $(READY) ## edit a real photograph; writes out/demo
 	rm -rf out/demo && mkdir -p out/demo
-	EDITTHINKER_HOME=out/demo/home $(BIN)/editthinker edit examples/photos/coffee.jpg "make it look like a faded 1970s print" \
+	EDITTHINKER_HOME=out/demo/home $(BIN)/editthinker edit examples/photos/coffee.jpg "make it feel like golden hour" \
 	  --seed 1 -o out/demo/result.png --save-turns out/demo/turns --report out/demo/report.html
 
 test-fast: $(READY_DEV) ## unit and property tests: no servers, no models (a minute on two cores)

@@ -322,9 +322,14 @@ class AsyncSessions:
         candidate: int | None = None,
         *,
         format: ImageFormat | None = None,  # noqa: A002 - the API's word
+        compression: int | None = None,
     ) -> bytes:
-        """The best picture, or that of a turn and candidate (by default the first)."""
-        return await self._client.perform(calls.image(session_id, turn, candidate, format))
+        """The best picture, or that of a turn and candidate (by default the first).
+
+        Args:
+            compression: quality of jpeg and webp, 0 to 100.
+        """
+        return await self._client.perform(calls.image(session_id, turn, candidate, format, compression))
 
     async def source(
         self,

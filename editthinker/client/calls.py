@@ -255,13 +255,19 @@ def delete(session_id: str) -> Call[None]:
     return Call(Request("DELETE", _path(session_id)), lambda _: None)
 
 
-def image(session_id: str, turn: int | None = None, candidate: int | None = None, image_format: str | None = None) -> Call[bytes]:
+def image(
+    session_id: str,
+    turn: int | None = None,
+    candidate: int | None = None,
+    image_format: str | None = None,
+    compression: int | None = None,
+) -> Call[bytes]:
     """``GET …/image`` (the best), or the image of one candidate (by default the first of the turn)."""
     if turn is None and candidate is not None:
         message = "candidate needs turn: candidates are numbered within their turn"
         raise ValueError(message)
     image_path = "image" if turn is None else f"turns/{turn}/candidates/{candidate or 1}/image"
-    return _picture(f"{_path(session_id)}/{image_path}", image_format)
+    return _picture(f"{_path(session_id)}/{image_path}", image_format, compression)
 
 
 def preview(session_id: str, turn: int, candidate: int, image_format: str | None = None) -> Call[bytes]:
@@ -423,8 +429,10 @@ def _segment(given: str, what: str) -> str:
     return quote(given, safe="")
 
 
-def _picture(path: str, image_format: str | None) -> Call[bytes]:
+def _picture(path: str, image_format: str | None, compression: int | None = None) -> Call[bytes]:
     query = {"format": image_format} if image_format else {}
+    if compression is not None:
+        query["compression"] = str(compression)
     return Call(Request("GET", path, query=query), lambda reply: reply.body)
 
 

@@ -313,9 +313,14 @@ class Sessions:
         candidate: int | None = None,
         *,
         format: ImageFormat | None = None,  # noqa: A002 - the API's word
+        compression: int | None = None,
     ) -> bytes:
-        """The best picture, or that of a turn and candidate (by default the first)."""
-        return self._client.perform(calls.image(session_id, turn, candidate, format))
+        """The best picture, or that of a turn and candidate (by default the first).
+
+        Args:
+            compression: quality of jpeg and webp, 0 to 100.
+        """
+        return self._client.perform(calls.image(session_id, turn, candidate, format, compression))
 
     def source(self, session_id: str, *, format: ImageFormat | None = None) -> bytes:  # noqa: A002 - the API's word
         """The picture the session started from."""

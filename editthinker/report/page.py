@@ -3,23 +3,17 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 from datetime import UTC, datetime
-from html import escape as html_escape
 from importlib.resources import files
 from typing import Final
 
-from editthinker.client import Box, Candidate, CandidateRef, Comparison, Preparation, Session, Turn
-from editthinker.client.pictures import sniff
-from editthinker.printable import block
+from editthinker.client import Comparison, Preparation, Session
+from editthinker.report.markup import escape, facts, picture
 from editthinker.report.pictures import Pictures
+from editthinker.report.turns import Shown, caption, other_turns, winning_turn
 from editthinker.unchanged import unchanged_sentence
 
-_AUTHORS: Final = {
-    "caller": "as given",
-    "preparer": "rewritten for the editor",
-    "thinker": "refined by the thinker",
-    "person": "written by a person",
-}
 _REASONS: Final = {
     "satisfied": "The thinker was satisfied",
     "unchanged": "Nothing was changed",
@@ -31,61 +25,97 @@ _REASONS: Final = {
     "cancelled": "The session was cancelled",
     "failed": "The session failed",
 }
+_LONG_TITLE: Final = 90
+"""Characters from which an instruction is set smaller as the title."""
 _PAGE: Final = """\
 <!doctype html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
+<meta http-equiv="Content-Security-Policy" content="{policy}">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta name="color-scheme" content="light dark">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
+<meta name="referrer" content="no-referrer">
 <title>{title} &middot; EditThinker</title>
-<style>
-{style}
-.source {{ background-image: url({source}); aspect-ratio: {ratio}; }}
-</style>
+<style>{style}</style>
 </head>
 <body>
 <main>
 <header>
 <p class="eyebrow">EditThinker session <code>{id}</code></p>
-<h1>{title}</h1>
+<h1{size}>{title}</h1>
 <p class="lead">{lead}</p>
-</header>
-{hero}
-<section aria-label="Totals">
-<dl class="totals">
+{course}</header>
+<div class="hero">
+{viewer}
+{winner}
+</div>
+{inputs}{turns}
+<section class="totals" aria-label="Totals">
+<dl>
 {totals}
 </dl>
 </section>
-<h2>Turns</h2>
-{turns}
 <footer>{footer}</footer>
 </main>
+<script>{script}</script>
 </body>
 </html>
 """
-
-
-def escape(text: str) -> str:
-    """A text of a session in HTML; control characters and those that turn the reading order around are written out."""
-    return html_escape(block(text))
+_TOOLS: Final = """\
+<div class="tools" hidden>
+<label class="slide"><span>Source</span>
+<input type="range" min="0" max="100" value="50" aria-label="Where the source ends and the result begins, in percent">
+<span>Result</span></label>
+<div role="group" aria-label="Zoom">
+<button type="button" data-zoom="fit" aria-pressed="true">Fit</button>
+<button type="button" data-zoom="full" aria-pressed="false" title="One pixel of the picture on one of the page">1:1</button>
+<button type="button" data-zoom="out" aria-label="Zoom out">\u2212</button>
+<output aria-live="off">100 %</output>
+<button type="button" data-zoom="in" aria-label="Zoom in">+</button>
+</div>
+<label class="choice">Picture <select></select></label>
+<label class="marked"><input type="checkbox" checked> Boxes</label>
+</div>
+"""
 
 
 def render(session: Session, pictures: Pictures) -> str:
     """The report of a session, as one HTML document with the pictures inside."""
+    shown = Shown(session, pictures)
+    style, script = _asset("style.css"), _asset("viewer.js")
+    turns = other_turns(shown)
+    heading = "" if shown.best and not turns else f"<h2>{'The other turns' if shown.best else 'Turns'}</h2>\n"
     return _PAGE.format(
+        policy=_policy(style, script),
         title=escape(session.instruction),
-        style=files("editthinker.report").joinpath("style.css").read_text(encoding="utf-8"),
-        source=_data_url(pictures.source),
-        ratio=_ratio(session),
+        size=' class="long"' if len(session.instruction) > _LONG_TITLE else "",
+        style=style,
+        script=script,
         id=escape(session.id),
         lead=escape(_lead(session)),
-        hero=_hero(session, pictures),
-        totals="\n".join(_totals(session)),
-        turns="\n".join(_turn(session, turn, pictures) for turn in session.turns) or "<p>No turn was started.</p>",
+        course=_course(session),
+        viewer=_viewer(shown),
+        winner=winning_turn(shown),
+        inputs=_inputs(pictures),
+        turns=heading + (turns or ("" if shown.best else "<p>No turn was started.</p>")),
+        totals=facts(_totals(shown)),
         footer=escape(_footer(session)),
     )
+
+
+def _asset(name: str) -> str:
+    return files("editthinker.report").joinpath(name).read_text(encoding="utf-8")
+
+
+def _policy(style: str, script: str) -> str:
+    """Content Security Policy Level 3: this style, this script and pictures of the file; nothing is loaded or sent."""
+    hashes = {
+        name: base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+        for name, text in (("style-src", style), ("script-src", script))
+    }
+    own = "; ".join(f"{name} 'sha256-{digest}'" for name, digest in hashes.items())
+    return f"default-src 'none'; img-src data:; {own}; base-uri 'none'; form-action 'none'"
 
 
 def _lead(session: Session) -> str:
@@ -100,141 +130,70 @@ def _lead(session: Session) -> str:
     return f"{text} The judge does not prefer it to the unedited picture." if session.preferred is False else text
 
 
-def _hero(session: Session, pictures: Pictures) -> str:
-    figures = [_source_figure("Source")]
-    best = session.best
-    if best is not None and (data := pictures.candidates.get((best.turn, best.candidate))):
-        scores = "" if session.scores is None else f" · overall {session.scores.overall:.1f}"
-        figures.append(_figure(data, "Result", f"Result: {session.instruction}", f"turn {best.turn}{scores}"))
-    pair = f'<section class="pair" aria-label="Source and result">\n{"".join(figures)}</section>'
+def _course(session: Session) -> str:
+    """The overall score of each turn's best candidate, as links to the turns."""
+    if len(session.turns) <= 1:
+        return ""
+    steps = []
+    for turn in session.turns:
+        scores = [candidate.scores.overall for candidate in turn.candidates if candidate.scores]
+        won = session.best is not None and session.best.turn == turn.turn
+        score = f" <b>{max(scores):.1f}</b>" if scores else ""
+        mark = ' class="best">\u2605 ' if won else ">"
+        steps.append(f'<li><a href="#turn-{turn.turn}"{mark}Turn {turn.turn}{score}</a></li>')
+    return f'<nav aria-label="Turns and their overall scores"><ol class="course">{"".join(steps)}</ol></nav>\n'
+
+
+def _viewer(shown: Shown) -> str:
+    """The source and the result next to each other; the script lays them over each other."""
+    result = shown.picture(*shown.best) if shown.best else ""
+    name = escape(caption(*shown.best)) if shown.best else ""
+    note = " <small>and answer: nothing was changed</small>" if shown.session.unchanged else ""
+    figures = [f'<figure class="before">{picture(shown.pictures.source, "The source picture")}']
+    figures.append(f"<figcaption>Source{note}</figcaption></figure>")
+    if result:
+        figures.append(f'\n<figure class="after" data-name="{name}">{result}')
+        figures.append(f"<figcaption>Result <small>{name}</small></figcaption></figure>")
+    stage = f'<div class="stage">\n<div class="canvas">\n{"".join(figures)}\n</div>\n</div>'
+    return f'<section class="viewer" aria-label="Source and result">\n<div class="frame">\n{stage}\n</div>\n{_TOOLS}</section>'
+
+
+def _inputs(pictures: Pictures) -> str:
+    """References and mask."""
     more = [
-        _figure(data, f"Picture {number}", f"Picture {number}, a reference", "reference")
+        _input(data, f"Picture {number}", f"Picture {number}, a reference", "reference")
         for number, data in enumerate(pictures.references, 2)
     ]
     if pictures.mask is not None:
         alt = "The mask: the picture may change where it is transparent"
-        figure = _figure(pictures.mask, "Mask", alt, "the chequered part may change")
-        more.append(figure.replace("<figure>", '<figure class="mask">', 1))
+        more.append(_input(pictures.mask, "Mask", alt, "the chequered part may change"))
     if not more:
-        return pair
-    return f'{pair}\n<section class="inputs" aria-label="References and mask">\n{"".join(more)}</section>'
+        return ""
+    return f'<section class="inputs" aria-label="References and mask">\n{"".join(more)}</section>\n'
 
 
-def _turn(session: Session, turn: Turn, pictures: Pictures) -> str:
-    author = _AUTHORS.get(turn.author, turn.author)
-    if turn.draft:
-        author += " · drafts"
-    if turn.renders is not None:
-        author += f" · the draft of turn {turn.renders.turn} in full"
-    cards = "\n".join(_card(session, turn, candidate, pictures) for candidate in turn.candidates)
-    return f"""\
-<section class="turn">
-<h3>Turn {turn.turn} <small>{escape(author)}</small></h3>
-<blockquote>{escape(turn.instruction)}</blockquote>
-<div class="strip">
-{_source_figure("Source")}
-{cards}
-</div>
-</section>"""
+def _input(data: bytes, name: str, alt: str, note: str) -> str:
+    return f"<figure>{picture(data, alt)}<figcaption>{name} <small>{note}</small></figcaption></figure>"
 
 
-def _card(session: Session, turn: Turn, candidate: Candidate, pictures: Pictures) -> str:
-    best = session.best == CandidateRef(turn=turn.turn, candidate=candidate.candidate)
-    label = f"Candidate {candidate.candidate}" if len(turn.candidates) > 1 else "Edit"
-    badge = ' <strong class="badge">★ best</strong>' if best else ""
-    data = pictures.candidates.get((turn.turn, candidate.candidate))
-    alt = f"Turn {turn.turn}, {label.lower()}: {turn.instruction}"
-    if data is None and (data := pictures.previews.get((turn.turn, candidate.candidate))):
-        label, alt = f"{label}, rejected", f"{alt} (unfinished)"
-    if data is not None:
-        picture = f'<img src="{_data_url(data)}" alt="{escape(alt)}" loading="lazy">'
-        if boxes := "".join(_box(number, place) for number, place in enumerate(candidate.places, 1)):
-            picture = f'<div class="places">{picture}{boxes}</div>'
-    else:
-        picture = '<div class="missing">no picture</div>'
-    parts = [
-        f'<article class="card{" best" if best else ""}">',
-        picture,
-        f"<h4>{label}{badge}</h4>",
-        _marks(candidate),
-    ]
-    if candidate.unchanged:
-        parts.append('<p class="error">the source, unchanged</p>')
-    if candidate.reasoning:
-        parts.append(f'<p class="reasoning">{escape(candidate.reasoning)}</p>')
-    if candidate.places:
-        words = "".join(f"<li>{escape(place.word) or 'here'}</li>" for place in candidate.places)
-        parts.append(f'<ol class="words" aria-label="What the critique points at">{words}</ol>')
-    if candidate.refined_instruction:
-        parts.append(f'<p class="next"><span>Next:</span> {escape(candidate.refined_instruction)}</p>')
-    if candidate.error is not None:
-        parts.append(f'<p class="error">{escape(candidate.error.message)} ({escape(candidate.error.code)})</p>')
-    facts = _facts(candidate)
-    if facts:
-        parts.append(f'<p class="facts">{escape(facts)}</p>')
-    parts.append("</article>")
-    return "\n".join(parts)
-
-
-def _box(number: int, place: Box) -> str:
-    """A place over its picture, with its number in the list below."""
-    edges = (place.left, place.top, 1000 - place.right, 1000 - place.bottom)
-    # Nothing is drawn outside of the picture, even if a server says so.
-    left, top, right, bottom = (f"{min(max(edge, 0), 1000) / 10:.1f}%" for edge in edges)
-    return f'<span class="place" aria-hidden="true" style="inset: {top} {right} {bottom} {left}"><b>{number}</b></span>'
-
-
-def _marks(candidate: Candidate) -> str:
-    if candidate.scores is None and candidate.preview is not None and candidate.preview.scores is not None:
-        seen = f"overall {candidate.preview.scores.overall:.1f} for its unfinished picture"
-        return f'<p class="facts">{escape(candidate.status)}: {seen}</p>'
-    if candidate.scores is None:
-        return f'<p class="facts">{escape(candidate.status)}, no scores</p>'
-    scores = candidate.scores
-    rows = "".join(
-        f'<div><dt>{name}</dt><dd><meter min="0" max="10" low="5" high="8" optimum="10" value="{value:.2f}">'
-        f"</meter> {value:.1f}</dd></div>"
-        for name, value in (("Semantic", scores.semantic), ("Quality", scores.quality), ("Overall", scores.overall))
-    )
-    marks = f'<dl class="marks">{rows}</dl>'
-    if not candidate.critiques:
-        return marks
-    each = ", ".join(f"{critique.overall:.1f}" for critique in candidate.critiques)
-    return f'{marks}\n<p class="facts">means of {len(candidate.critiques)} critiques (overall {each})</p>'
-
-
-def _facts(candidate: Candidate) -> str:
-    parts = []
-    if candidate.image is not None:
-        parts.append(f"{candidate.image.width} \u00d7 {candidate.image.height}")
-    if candidate.outside_mask is not None:
-        parts.append(f"outside the mask {candidate.outside_mask.changed:.1%} changed")
-    if candidate.outside_places is not None:
-        parts.append(f"outside of what was pointed at {candidate.outside_places.changed:.1%} changed")
-    if candidate.seed is not None:
-        parts.append(f"seed {candidate.seed}")
-    if candidate.editor_seconds is not None:
-        parts.append(f"edit {candidate.editor_seconds:.2f} s")
-    if candidate.thinker_seconds is not None:
-        parts.append(f"critique {candidate.thinker_seconds:.2f} s")
-    return " · ".join(parts)
-
-
-def _totals(session: Session) -> list[str]:
-    totals = session.totals
-    facts = [("Turns", str(totals.turns)), ("Edits", str(totals.edits))]
-    facts.append(("Editing", f"{totals.editor_seconds:.2f} s"))
-    facts.append(("Thinking", f"{totals.thinker_seconds:.2f} s"))
+def _totals(shown: Shown) -> list[tuple[str, str]]:
+    session, totals = shown.session, shown.session.totals
+    pairs = [("Turns", str(totals.turns)), ("Edits", str(totals.edits))]
+    pairs.append(("Editing", f"{totals.editor_seconds:.2f} s"))
+    pairs.append(("Thinking", f"{totals.thinker_seconds:.2f} s"))
     if totals.prompt_tokens or totals.completion_tokens:
-        facts.append(("Tokens", f"{totals.prompt_tokens:,} in, {totals.completion_tokens:,} out"))
+        pairs.append(("Tokens", f"{totals.prompt_tokens:,} in, {totals.completion_tokens:,} out"))
     if session.preparation is not None:
-        facts.append((f"Rewriting by {session.preparation.preparer}", _preparation(session.preparation)))
-    facts += [("Compared", _comparison(each)) for each in session.comparisons]
+        pairs.append((f"Rewriting by {session.preparation.preparer}", _preparation(session.preparation)))
+    pairs += [("Compared", _comparison(each)) for each in session.comparisons]
     if session.created_at is not None and session.finished_at is not None:
-        facts.append(("Total time", f"{session.finished_at - session.created_at:.2f} s"))
-    if session.revised_prompt and session.revised_prompt != session.instruction:
-        facts.append(("Instruction of the result", session.revised_prompt))
-    return [f"<div><dt>{escape(name)}</dt><dd>{escape(value)}</dd></div>" for name, value in facts]
+        pairs.append(("Total time", f"{session.finished_at - session.created_at:.2f} s"))
+    told = {session.instruction, shown.best[0].instruction if shown.best else ""}
+    if session.revised_prompt and session.revised_prompt not in told:
+        pairs.append(("Instruction of the result", session.revised_prompt))
+    if shown.pictures.left_out:
+        pairs.append(("Pictures left out for their size", str(shown.pictures.left_out)))
+    return pairs
 
 
 def _preparation(preparation: Preparation) -> str:
@@ -246,8 +205,10 @@ def _preparation(preparation: Preparation) -> str:
 def _comparison(comparison: Comparison) -> str:
     first, second = (f"turn {ref.turn}" if ref else "the unedited picture" for ref in (comparison.first, comparison.second))
     if comparison.winner == "tie":
-        return f"{first} and {second} are as good"
-    return f"{first} over {second}" if comparison.winner == "first" else f"{second} over {first}"
+        said = f"{first} and {second} are as good"
+    else:
+        said = f"{first} over {second}" if comparison.winner == "first" else f"{second} over {first}"
+    return f"{said}: {comparison.reasoning}" if comparison.reasoning else said
 
 
 def _footer(session: Session) -> str:
@@ -260,31 +221,4 @@ def _footer(session: Session) -> str:
         parts.append(f"strategy {session.strategy}")
     if session.created_at is not None:
         parts.append(datetime.fromtimestamp(session.created_at, UTC).strftime("%Y-%m-%d %H:%M UTC"))
-    return " · ".join(parts)
-
-
-def _source_figure(caption: str) -> str:
-    # The source is embedded once, as the background of a class, and not once per turn.
-    return (
-        f'<figure><div class="source" role="img" aria-label="The source picture"></div>'
-        f"<figcaption>{escape(caption)}</figcaption></figure>"
-    )
-
-
-def _figure(data: bytes, caption: str, alt: str, note: str) -> str:
-    return (
-        f'<figure><img src="{_data_url(data)}" alt="{escape(alt)}">'
-        f"<figcaption>{escape(caption)} <small>{escape(note)}</small></figcaption></figure>"
-    )
-
-
-def _ratio(session: Session) -> str:
-    if session.source is None or not session.source.height:
-        return "4 / 3"
-    return f"{session.source.width} / {session.source.height}"
-
-
-def _data_url(data: bytes) -> str:
-    # The media type is sniffed from the bytes, because it goes into the page unescaped.
-    media_type = sniff(data) or "application/octet-stream"
-    return f"data:{media_type};base64,{base64.b64encode(data).decode('ascii')}"
+    return " \u00b7 ".join(parts)

@@ -103,7 +103,8 @@ def pages(server: str) -> Iterator[Pages]:
         thread.join(10)
 
 
-def _command(folder: Path) -> tuple[list[str], dict[str, str]]:
+def command(folder: Path) -> tuple[list[str], dict[str, str]]:
+    """The browser without a window, and its environment; its profile is in the folder."""
     program, needed = browser()
     flags = [
         *("--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run"),
@@ -118,9 +119,9 @@ def _command(folder: Path) -> tuple[list[str], dict[str, str]]:
 @contextlib.contextmanager
 def visiting(folder: Path, url: str) -> Iterator[None]:
     """A browser that shows a page."""
-    command, env = _command(folder)
+    program, env = command(folder)
     with (folder / "browser.log").open("ab") as log:
-        process = subprocess.Popen([*command, url], stdout=log, stderr=log, env=env)
+        process = subprocess.Popen([*program, url], stdout=log, stderr=log, env=env)
     try:
         yield
     finally:
@@ -134,9 +135,9 @@ def visiting(folder: Path, url: str) -> Iterator[None]:
 
 def rendered(folder: Path, url: str) -> tuple[str, str]:
     """The page's elements after its scripts ran, and the browser's log."""
-    command, env = _command(folder)
+    program, env = command(folder)
     done = subprocess.run(
-        [*command, "--virtual-time-budget=20000", "--dump-dom", url],
+        [*program, "--virtual-time-budget=20000", "--dump-dom", url],
         capture_output=True,
         text=True,
         env=env,
