@@ -33,10 +33,12 @@ from benchmarks.honesty.verdict import Judged, Share, Tally, judge, tally
 from editthinker import EditThinker
 from editthinker.local import Stack, Timing
 
-WIDE = 170
+WIDE = 200
 """Columns of the table when the output is not a terminal."""
 COLUMNS = (
     "pairs",
+    "promised",
+    "and kept",
     "satisfied",
     "and right",
     "falsely satisfied",
@@ -93,21 +95,27 @@ def run(base: str, chosen: Sequence[Pair], options: argparse.Namespace) -> list[
 
 
 def table(judged: Sequence[Judged]) -> Table:
-    """One row a kind, and one for all."""
+    """One row a kind, and one for all; those that are held out apart."""
     drawn = Table(title="honesty: shares of all pairs, with 95 % intervals")
     drawn.add_column("kind")
     for heading in COLUMNS:
         drawn.add_column(heading, justify="right")
-    for kind in dict.fromkeys(one.pair.kind for one in judged):
-        drawn.add_row(kind, *_cells(tally([one for one in judged if one.pair.kind == kind])))
-    drawn.add_section()
-    drawn.add_row("all", *_cells(tally(judged)), style="bold")
+    for name, held_out in (("all", False), ("all held out", True)):
+        if not (group := [one for one in judged if one.pair.held_out == held_out]):
+            continue
+        for kind in dict.fromkeys(one.pair.kind for one in group):
+            drawn.add_row(kind, *_cells(tally([one for one in group if one.pair.kind == kind])))
+        drawn.add_section()
+        drawn.add_row(name, *_cells(tally(group)), style="bold")
+        drawn.add_section()
     return drawn
 
 
 def _cells(numbers: Tally) -> list[str]:
     return [
         str(numbers.pairs),
+        str(numbers.promised),
+        str(Share(numbers.kept, numbers.promised)),
         str(numbers.satisfied),
         str(numbers.satisfied_right),
         str(numbers.falsely),
@@ -118,6 +126,11 @@ def _cells(numbers: Tally) -> list[str]:
         str(numbers.ruined),
         str(numbers.right),
     ]
+
+
+def of_satisfied(judged: Sequence[Judged]) -> Share:
+    """The share of false claims among the claims."""
+    return Share(sum(one.satisfied and one.name == "false" for one in judged), sum(one.satisfied for one in judged))
 
 
 def record(one: Judged) -> dict[str, Any]:
@@ -154,9 +167,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             reasons = [*one.damages, *(str(reading) for reading in one.readings if not reading.fulfilled)]
             why = "; ".join(reasons) or one.outcome.message or f"right would be: {' or '.join(sorted(one.pair.right))}"
             console.print(f"{TITLES[one.name]}: {one.pair.id} {one.pair.instruction!r}: {why}", markup=False)
-    numbers = tally(judged)
-    of_satisfied = Share(sum(one.satisfied and one.name == "false" for one in judged), numbers.satisfied)
-    heading = f"of those satisfied, false: {of_satisfied}; wall time {wall:.0f} s, {options.jobs} at once"
+    shares = [of_satisfied([one for one in judged if one.pair.held_out == held_out]) for held_out in (False, True)]
+    heading = f"of those satisfied, false: {shares[0]}, held out {shares[1]}; wall time {wall:.0f} s, {options.jobs} at once"
     console.print(heading, markup=False)
     source = options.server or "the embedded stack"
     write_sheet(options.html, judged, f"{source}, seed {options.seed}; {heading}")

@@ -24,6 +24,8 @@ COLOURED: Final = 8.0
 """Chroma below which a hue means nothing."""
 VISIBLE: Final = 12.0
 """ΔE above which a pixel counts as drawn over."""
+TOUCHED: Final = 2.0
+"""ΔE above which a pixel counts as changed by an edit of its region."""
 RIM: Final = 0.012
 """Width of the outermost rim, as a share of the shorter side, that a border fills."""
 MATCH: Final = 200
@@ -124,8 +126,11 @@ def _hue(compared: Compared, mask: Mask) -> float:
 
 
 def _spread(compared: Compared, mask: Mask) -> float:
-    """How much the colours vary: deviation of a and b around the line from black through the mean colour to white."""
-    return float(np.sqrt(compared.lab_after[mask][:, 1:].var(axis=0).sum()))
+    """How much the hues vary: deviation of a and b across the direction of their mean. A sepia varies along it, not across."""
+    colours = compared.lab_after[mask][:, 1:]
+    mean = colours.mean(axis=0)
+    across = np.array([-mean[1], mean[0]]) / max(float(np.hypot(*mean)), 1.0)
+    return float((colours @ across).std()) if np.hypot(*mean) >= 1.0 else float(np.sqrt(colours.var(axis=0).sum()))
 
 
 def _contrast(compared: Compared, mask: Mask) -> float:
@@ -179,8 +184,10 @@ def _rim_pixels(picture: Pixels) -> Picture:
 
 def _rim(compared: Compared, _: Mask) -> float:
     """1 when the answer has a rim of one colour that the source does not have."""
-    before, after = (float(np.sqrt(_rim_pixels(side).var(axis=0).sum())) for side in (compared.source, compared.answer))
-    return float(after < 5 and before > 8)
+    rims = [_rim_pixels(side) for side in (compared.source, compared.answer)]
+    before, after = (float(np.sqrt(rim.var(axis=0).sum())) for rim in rims)
+    other = float(np.linalg.norm(np.median(rims[1], axis=0) - np.median(rims[0], axis=0)))
+    return float(after < 5 and (before > 8 or other > VISIBLE))
 
 
 def _rim_light(compared: Compared, _: Mask) -> float:
@@ -189,6 +196,12 @@ def _rim_light(compared: Compared, _: Mask) -> float:
 
 def _marked(compared: Compared, mask: Mask) -> float:
     return float((compared.delta > VISIBLE)[mask].mean())
+
+
+def _reached(compared: Compared, mask: Mask) -> float:
+    """The share of a region that the edit reached. A mean can hide that half of a sky was left as it was."""
+    smooth = cv2.blur(compared.delta, (5, 5))
+    return float((smooth > TOUCHED)[mask].mean())
 
 
 def _levels(compared: Compared, mask: Mask) -> float:
@@ -332,6 +345,7 @@ MEASURES: Final[dict[str, Callable[[Compared, Mask], float]]] = {
     "rim": _rim,
     "rimlight": _rim_light,
     "marked": _marked,
+    "reached": _reached,
     "levels": _levels,
     "delta": _delta,
     "turned": _turned,

@@ -73,6 +73,7 @@ class Pair:
         only: the region that may change, or empty.
         outside: the region that may not change, or empty.
         side: the longest side of the source in pixels; 0 as the photograph is.
+        held_out: whether it is of the set that nothing is tuned on.
     """
 
     id: str
@@ -85,6 +86,12 @@ class Pair:
     outside: str = ""
     free: frozenset[Free] = frozenset()
     side: int = 0
+    held_out: bool = False
+
+    @property
+    def promised(self) -> bool:
+        """Whether only a done edit is right, because docs/embedded-editor.md promises it."""
+        return self.right == {"done"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,9 +104,8 @@ class Photo:
 
 @cache
 def pairs() -> tuple[Pair, ...]:
-    """Every pair, in the order of the file."""
-    kinds = cast(dict[str, list[dict[str, Any]]], _read("instructions.yaml"))
-    return tuple(_pair(kind, number, row) for kind, rows in kinds.items() for number, row in enumerate(rows, 1))
+    """Every pair, in the order of the files, those that are held out last."""
+    return _pairs("instructions.yaml") + _pairs("held_out.yaml", held_out=True)
 
 
 def choose(everything: Sequence[Pair], count: int | None, seed: int) -> list[Pair]:
@@ -150,12 +156,19 @@ def _read(file: str) -> object:
     return yaml.safe_load((files("benchmarks.honesty") / file).read_text(encoding="utf-8"))
 
 
-def _pair(kind: str, number: int, row: dict[str, Any]) -> Pair:
+def _pairs(file: str, *, held_out: bool = False) -> tuple[Pair, ...]:
+    kinds = cast(dict[str, list[dict[str, Any]]], _read(file))
+    return tuple(
+        _pair(kind, number, row, held_out=held_out) for kind, rows in kinds.items() for number, row in enumerate(rows, 1)
+    )
+
+
+def _pair(kind: str, number: int, row: dict[str, Any], *, held_out: bool) -> Pair:
     right, free = frozenset(row["right"]), frozenset(row.get("free", ()))
     if unknown := (right - set(get_args(Right))) | (free - set(get_args(Free))):
         raise ValueError(f"unknown in {kind} {number}: {', '.join(sorted(unknown))}")
     return Pair(
-        id=f"{kind.replace(' ', '-')}-{number:02}",
+        id=f"{'held-' * held_out}{kind.replace(' ', '-')}-{number:02}",
         kind=kind,
         photo=row["photo"],
         instruction=row["instruction"],
@@ -165,14 +178,16 @@ def _pair(kind: str, number: int, row: dict[str, Any]) -> Pair:
         outside=row.get("outside", ""),
         free=free,
         side=row.get("side", 0),
+        held_out=held_out,
     )
 
 
 def _load(file: str, width: int) -> Pixels:
-    encoded = np.frombuffer((files("skimage.data") / file).read_bytes(), dtype=np.uint8)
+    package = "benchmarks.honesty" if file.startswith("photos/") else "skimage.data"
+    encoded = np.frombuffer((files(package) / file).read_bytes(), dtype=np.uint8)
     decoded = cv2.imdecode(encoded, cv2.IMREAD_COLOR)
     if decoded is None:
-        raise FileNotFoundError(f"scikit-image's {file} cannot be decoded")
+        raise FileNotFoundError(f"{package}: {file} cannot be decoded")
     pixels = np.ascontiguousarray(decoded[..., ::-1]).astype(np.uint8)
     if width:
         pixels = _resized(pixels, (width, round(width * pixels.shape[0] / pixels.shape[1])))

@@ -120,6 +120,8 @@ class Tally:
     """The numbers of one row of the table."""
 
     pairs: int
+    promised: int
+    kept: int
     satisfied: int
     satisfied_right: int
     falsely: Share
@@ -132,9 +134,14 @@ class Tally:
 
 
 def tally(judged: Sequence[Judged]) -> Tally:
-    """Count. `falsely` is of all pairs, and includes pictures said to be unchanged that are not."""
+    """Count. `falsely` is of all pairs, and includes pictures said to be unchanged that are not.
+
+    `kept` counts, of the edits that the documentation promises, those that were satisfied and right.
+    """
     return Tally(
         pairs=len(judged),
+        promised=sum(one.pair.promised for one in judged),
+        kept=sum(one.pair.promised and one.satisfied and one.name == "right" for one in judged),
         satisfied=sum(one.satisfied for one in judged),
         satisfied_right=sum(one.satisfied and one.name == "right" for one in judged),
         falsely=Share(sum(one.name == "false" for one in judged), len(judged)),

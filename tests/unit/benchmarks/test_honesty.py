@@ -49,6 +49,7 @@ def box(left: int, top: int, right: int, bottom: int) -> Mask:
 
 
 SOURCE = scene()
+FLAT = np.full_like(SOURCE, 128)
 ALL = np.ones(SIZE, dtype=np.bool_)
 SKIN, RED, WALL = box(10, 20, 40, 50), box(10, 60, 40, 85), box(45, 0, 60, 96)
 PHOTO = Photo(SOURCE, {"all": ALL, "skin": SKIN, "red": RED, "neutral": WALL})
@@ -106,6 +107,21 @@ def enlarged(part: Pixels) -> Pixels:
     return np.asarray(cv2.resize(part, None, fx=2, fy=2, interpolation=cv2.INTER_CUBIC), dtype=np.uint8)
 
 
+def wholly(mask: Mask) -> Pixels:
+    """The mask is darker, all of it."""
+    return np.where(mask[..., None], SOURCE * 0.7, SOURCE).astype(np.uint8)
+
+
+def sepia() -> Pixels:
+    """One hue whose strength varies with the lightness."""
+    return eight_bit(SOURCE.mean(axis=-1, keepdims=True) * np.array([1.07, 0.9, 0.7]))
+
+
+def flat_scene_framed() -> Pixels:
+    """A source whose own rim is of one colour, with a black border."""
+    return np.asarray(cv2.copyMakeBorder(FLAT, 6, 6, 6, 6, cv2.BORDER_CONSTANT, value=(0, 0, 0)), dtype=np.uint8)
+
+
 def framed(level: int) -> Pixels:
     return np.asarray(cv2.copyMakeBorder(SOURCE, 6, 6, 6, 6, cv2.BORDER_CONSTANT, value=(level,) * 3), dtype=np.uint8)
 
@@ -129,7 +145,8 @@ def leaning(degrees: float) -> Pixels:
         ("chroma all < 3", grey(), SOURCE),
         ("hue red ~ 280", painted(RED, (40, 60, 200)), painted(RED, (40, 160, 60))),
         ("hue red ~ 280", painted(RED, (40, 60, 200)), grey()),
-        ("spread all < 6", grey(), SOURCE),
+        ("spread all < 6", grey(), painted(SKIN, (40, 60, 200))),
+        ("spread all < 6", sepia(), painted(SKIN, (40, 60, 200))),
         ("contrast all > 1.05", scaled(1.25, -30), scaled(0.8, 30)),
         ("p10 all > 3", scaled(0.85, 38), scaled(1.2, -20)),
         ("p90 all < -2", scaled(0.9), scaled(1.1)),
@@ -140,6 +157,7 @@ def leaning(degrees: float) -> Pixels:
         ("rim all > 0.5", framed(255), SOURCE),
         ("rimlight all > 90", framed(255), framed(0)),
         ("marked all > 0.05", painted(RED, (255, 255, 255)), scaled(1.02)),
+        ("reached all > 0.9", wholly(ALL), wholly(box(0, 0, 64, 96))),
         ("levels all < 0.5", (SOURCE // 64 * 64).astype(np.uint8), SOURCE),
         ("delta red < 2", painted(SKIN, (0, 0, 0)), painted(RED, (0, 0, 0))),
         ("turned all = 90", np.rot90(SOURCE, 3), SOURCE),
@@ -161,6 +179,12 @@ def test_each_measure_tells_right_from_wrong(check: str, right: Pixels, wrong: P
     mask = PHOTO.regions[parsed.region]
     assert read(parsed, Compared(SOURCE, np.ascontiguousarray(right)), mask).fulfilled
     assert not read(parsed, Compared(SOURCE, np.ascontiguousarray(wrong)), mask).fulfilled
+
+
+def test_a_border_is_seen_round_a_picture_of_one_grey() -> None:
+    check = Check.read("rim all > 0.5")
+    assert read(check, Compared(FLAT, flat_scene_framed()), ALL).fulfilled
+    assert not read(check, Compared(FLAT, FLAT), ALL).fulfilled
 
 
 def test_every_measure_is_tried_above() -> None:
@@ -191,6 +215,11 @@ def test_damage_is_found_unless_it_was_asked_for(answer: Pixels, words: str, fre
     compared = Compared(SOURCE, np.ascontiguousarray(answer))
     assert any(words in found for found in damage(pair(), PHOTO, compared))
     assert not any(words in found for found in damage(pair(free=(free,)), PHOTO, compared))
+
+
+def test_a_black_background_that_gets_a_little_blacker_is_not_clipped() -> None:
+    source = painted(WALL, (3, 3, 3))
+    assert damage(pair(), PHOTO, Compared(source, painted(WALL, (0, 0, 0)))) == []
 
 
 def test_changes_where_nothing_may_change_are_damage() -> None:
@@ -304,6 +333,21 @@ def test_a_subset_is_the_same_for_a_seed_and_has_every_kind() -> None:
     assert {one.kind for one in chosen} == {one.kind for one in pairs()}
 
 
+def test_a_promise_is_kept_only_by_a_right_picture_that_is_claimed() -> None:
+    bright = real()
+    kept = judge(bright, Outcome("satisfied", pixels=brighter(bright)))
+    others = [judge(bright, Outcome("refused")), judge(bright, Outcome("unsatisfied", pixels=brighter(bright)))]
+    numbers = tally([kept, *others, judge(real(kind="objects"), Outcome("refused"))])
+    assert (numbers.promised, numbers.kept) == (3, 1)
+
+
+def test_few_pairs_that_are_held_out_repeat_the_words_of_others() -> None:
+    known = {one.instruction.lower() for one in pairs() if not one.held_out}
+    held_out = [one for one in pairs() if one.held_out]
+    assert len(held_out) >= 60
+    assert sum(one.instruction.lower() in known for one in held_out) <= len(held_out) // 20
+
+
 def test_shares_have_intervals_of_wilson() -> None:
     low, high = Share(18, 120).interval
     assert low == pytest.approx(0.097, abs=0.001) and high == pytest.approx(0.225, abs=0.001)
@@ -323,4 +367,6 @@ def test_the_sheet_shows_the_worst_first_and_escapes_what_people_wrote(tmp_path:
     assert order == sorted(order)
     assert "&lt;b&gt;that&lt;/b&gt;" in page and "<script" not in page
     assert table([good, bad, refused]).row_count == len({one.pair.kind for one in (good, bad, refused)}) + 1
+    new = judge(next(one for one in pairs() if one.held_out), Outcome("refused"))
+    assert table([good, new]).row_count == 4
     assert tally([good, bad, refused]).falsely == Share(1, 3)
