@@ -22,6 +22,7 @@ from orchestrator.api.fields import Deadlines
 from orchestrator.api.intake import Intake
 from orchestrator.api.links import Links
 from orchestrator.api.live import StreamLimits
+from orchestrator.api.marks import Marks
 from orchestrator.api.readiness import ReadinessChecks
 from orchestrator.api.shutdown import Callers, Shutdown
 from orchestrator.api.transcodes import Transcodes
@@ -223,6 +224,7 @@ async def _compose(settings: Settings, stack: contextlib.AsyncExitStack, shutdow
         settings.archive_retention_s,
         waits=Waits(settings.reply_starts_s, settings.rejoin_s),
         judge_checks=checks.results,
+        marks=Marks(enabled=settings.marks),
     )
 
 

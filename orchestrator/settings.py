@@ -193,6 +193,10 @@ class Settings(RedisSettings):
         2, ge=1, description="Images of one tenant that are converted to another format at a time, on each replica."
     )
     transcode_cache_bytes: int = Field(64 * 1024 * 1024, ge=0, description="Converted images kept for repeats, in bytes.")
+    marks: bool = Field(
+        True,
+        description="Whether edited pictures say so when they are served (IPTC Digital Source Type in XMP); off, nothing marks them.",
+    )
     upload_bytes: int = Field(
         256 * 1024 * 1024,
         ge=1024 * 1024,

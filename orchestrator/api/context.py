@@ -16,6 +16,7 @@ from orchestrator.api.access import BEARER, Access
 from orchestrator.api.intake import Intake, Tenant
 from orchestrator.api.links import Links
 from orchestrator.api.live import Ends, Listings, StreamLimits, unreadable
+from orchestrator.api.marks import Marks
 from orchestrator.api.queries import check_query
 from orchestrator.api.readiness import ReadinessChecks
 from orchestrator.api.shutdown import Callers, Shutdown
@@ -77,6 +78,7 @@ class Context:
         started_at: Unix seconds.
         kept_s: seconds for which a finished session is kept; None is for good.
         waits: how calls that wait for their session are treated.
+        marks: of pictures that are served.
         judge_checks: by thinker or judge, what came of its check.
         endpoints: webhook endpoints and deliveries.
         webhooks: checks URLs and sends test events.
@@ -114,6 +116,7 @@ class Context:
     started_at: int = field(default_factory=lambda: int(time.time()))
     waits: Waits = field(default_factory=Waits)
     judge_checks: Mapping[str, CheckResult] = field(default_factory=dict)
+    marks: Marks = field(default_factory=Marks)
     listings: Listings = field(default_factory=Listings)
     exports: StreamLimits = field(default_factory=lambda: StreamLimits(_MAX_EXPORTS, "exports"))
     tenant: str = "default"

@@ -36,13 +36,14 @@ from orchestrator.api.live import (
     until_finished,
     while_connected,
 )
+from orchestrator.api.marks import UNMARKED, Mark
 from orchestrator.api.pictures import Representation, size_of, stored_response
 from orchestrator.api.queries import METADATA_QUERY, wanted_metadata
 from orchestrator.api.view import SessionList, SessionView, in_list, poll_after_s, show, show_unreadable, summary
 from orchestrator.api.webhooks import endpoint_of_request
 from orchestrator.loop.choosing import best
 from orchestrator.loop.events import CandidateRef, Event, FeedbackAction, FeedbackGiven, ImageRef
-from orchestrator.loop.session import CorruptLogError, Session, Status, fold
+from orchestrator.loop.session import Candidate, CorruptLogError, Session, Status, fold
 from orchestrator.loop.spending import images_are_full, log_is_full, turns_are_used_up
 from orchestrator.ports.errors import PortError, StorageUnavailableError
 from orchestrator.ports.stores import Created, Recorded
@@ -241,7 +242,8 @@ async def get_best_image(
     if top is None:
         raise ApiError("image_not_found", "the session has made no image yet", param="session_id")
     final = session.finished is not None
-    return await _serve(ctx, session_id, session, _images_of(session, top)[1], wanted, final=final)
+    candidate, _, answer = _images_of(session, top)
+    return await _serve(ctx, session_id, session, answer, wanted, final=final, mark=ctx.marks.of_candidate(candidate))
 
 
 @router.get("/{session_id}/source", response_class=Response, responses=documented(416, ok=_IMAGE))
@@ -296,8 +298,8 @@ async def get_candidate_image(
 ) -> Response:
     """One candidate's image, as the editor made it: it may be smaller than the session's result."""
     session = await _session_of_image(ctx, session_id)
-    image, _ = _images_of(session, CandidateRef(turn=turn, candidate=candidate))
-    return await _serve(ctx, session_id, session, image, wanted, final=True)
+    made, image, _ = _images_of(session, CandidateRef(turn=turn, candidate=candidate))
+    return await _serve(ctx, session_id, session, image, wanted, final=True, mark=ctx.marks.of_candidate(made))
 
 
 @router.get(
@@ -315,7 +317,8 @@ async def get_answer_image(
     ref = CandidateRef(turn=turn, candidate=candidate)
     if session.finished is None or ref not in session.finished.results:
         raise ApiError("image_not_found", "only results of a finished session have this; ask for image", param="candidate")
-    return await _serve(ctx, session_id, session, _images_of(session, ref)[1], wanted, final=True)
+    made, _, answer = _images_of(session, ref)
+    return await _serve(ctx, session_id, session, answer, wanted, final=True, mark=ctx.marks.of_candidate(made))
 
 
 @router.get(
@@ -333,7 +336,7 @@ async def get_preview_image(
     known = session.candidate(CandidateRef(turn=turn, candidate=candidate))
     if known is None or known.preview is None:
         raise ApiError("image_not_found", "this candidate has no unfinished picture; ask for image", param="candidate")
-    return await _serve(ctx, session_id, session, known.preview, wanted, final=True)
+    return await _serve(ctx, session_id, session, known.preview, wanted, final=True, mark=ctx.marks.of_candidate(known))
 
 
 @router.post("/{session_id}/cancel", responses=documented(example=SESSION))
@@ -460,17 +463,24 @@ def _full(session: Session) -> str | None:
     return None
 
 
-def _images_of(session: Session, ref: CandidateRef) -> tuple[ImageRef, ImageRef]:
-    """A candidate's image, and its picture as a result."""
+def _images_of(session: Session, ref: CandidateRef) -> tuple[Candidate, ImageRef, ImageRef]:
+    """A candidate, its image, and its picture as a result."""
     candidate = session.candidate(ref)
     if candidate is None or candidate.image is None or candidate.answer is None:
         message = f"turn {ref.turn} has no image of candidate {ref.candidate}"
         raise ApiError("image_not_found", message, param="candidate" if candidate is None else "turn")
-    return candidate.image, candidate.answer
+    return candidate, candidate.image, candidate.answer
 
 
 async def _serve(
-    ctx: Context, session_id: str, session: Session, image: ImageRef, wanted: WantedEncoding, *, final: bool
+    ctx: Context,
+    session_id: str,
+    session: Session,
+    image: ImageRef,
+    wanted: WantedEncoding,
+    *,
+    final: bool,
+    mark: Mark = UNMARKED,
 ) -> Response:
     # An image never changes; which one is the best does until the session is finished.
     cache = "private, max-age=31536000, immutable" if final else "private, no-cache"
@@ -478,13 +488,13 @@ async def _serve(
     output, compression = wanted.format, wanted.compression
     opaque = wanted.background == "opaque"
     if output is None and compression is None and not opaque:
-        whole = Representation(f'"{image.sha256}"', image.media_type, headers)
-        return await stored_response(ctx.blobs, session_id, image, whole, wanted.request)
+        whole = Representation(f'"{image.sha256}{mark.tag}"', image.media_type, headers)
+        return await stored_response(ctx.blobs, session_id, image, whole, wanted.request, mark)
     output = output or _format_of(image.media_type)
     if compression is not None and output == "png":
         message = "compression: png has none; leave it out, or ask for format=jpeg or webp"
         raise ApiError("unsupported_parameter", message, param="compression")
-    etag = f'"{image.sha256}-{output}-{compression}{"-opaque" if opaque else ""}"'
+    etag = f'"{image.sha256}-{output}-{compression}{"-opaque" if opaque else ""}{mark.tag}"'
     whole = Representation(etag, f"image/{output}", headers)
     if known := whole.not_modified(wanted.request):
         return known
@@ -499,7 +509,7 @@ async def _serve(
         await held.grow(size_of(image))
         work = ctx.transcodes.get(image.sha256, load, (output, compression), opaque=opaque, tenant=tenant)
         try:
-            data = await while_connected(wanted.request, ctx.ends, work)
+            data = mark.written(await while_connected(wanted.request, ctx.ends, work))
         except ClientDisconnectedError:
             return Response(status_code=499)
         except ShuttingDownError as exc:

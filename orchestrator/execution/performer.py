@@ -216,6 +216,7 @@ class Performer:
             alpha=reply.alpha,
             unchanged=reply.unchanged,
             not_understood=reply.not_understood,
+            trained=reply.trained,
         )
 
     def _edit_order(

@@ -302,6 +302,8 @@ class Edited(_Event):
     """Whether it has the source's pixels; left out where it has not, as earlier versions wrote the event."""
     not_understood: tuple[str, ...] = Field(default=(), exclude_if=lambda phrases: not phrases)
     """What of the instruction the editor says it did not carry out."""
+    trained: bool = Field(default=True, exclude_if=lambda trained: trained)
+    """Whether a trained model made it; left out where one did, and in earlier versions."""
 
 
 class EditFailed(_Event):
