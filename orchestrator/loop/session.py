@@ -270,8 +270,8 @@ class Session:
     @property
     def image_bytes(self) -> int:
         """Bytes of its images: those of its caller, and the candidates."""
-        images = [*self.created.inputs, *(image for each in self.candidates for image in each.pictures)]
-        return sum(image.bytes for image in images if image)
+        made = (image for each in self.candidates for image in each.pictures)
+        return self.created.input_bytes + sum(image.bytes for image in made if image)
 
     @property
     def turn(self) -> Turn | None:
@@ -338,7 +338,7 @@ def _size(event: Event) -> int:
     images = places = 0
     match event:
         case SessionCreated():
-            images = len(event.references)
+            images = len(event.references) + len(event.carried)
             texts = [event.instruction, *event.metadata.keys(), *event.metadata.values()]
             texts += [value for value in event.editor_options.values() if isinstance(value, str)]
         case Finished():
