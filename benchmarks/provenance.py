@@ -18,6 +18,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -90,10 +91,10 @@ def steps(image: Image.Image, certificate: Certificate, repeats: int) -> None:
             f"{len(data):,}",
             f"{median_ms(written, repeats):.2f}",
             len(marked) - len(data),
-            f"{median_ms(lambda marked=marked: marks.read(marked), repeats):.2f}",
-            f"{median_ms(lambda signed=signed: signed(b''), repeats):.0f}",
+            f"{median_ms(partial(marks.read, marked), repeats):.2f}",
+            f"{median_ms(partial(signed, b''), repeats):.0f}",
             f"{len(alone) - len(marked):,}",
-            f"{median_ms(lambda signed=signed, archive=archive: signed(archive), repeats):.0f}",
+            f"{median_ms(partial(signed, archive), repeats):.0f}",
             f"{len(chained) - len(marked):,}",
         ]
         assert summary(chained, f"image/{kind}")["ingredients"][0]["generator"] == "Camera 1"

@@ -115,7 +115,7 @@ class Signer:
             if exc.code == "overloaded":
                 raise
             self.counted("failed")
-            # Whatever went wrong in the process, the picture is right.
+            # The fault is in signing, not in the picture.
             raise ApiError("signing_failed", _shown(exc), retry_after=5) from exc
         self.counted("signed")
         # Larger than the whole cache: not cached.

@@ -1,6 +1,6 @@
 """Keeps the digests of pictures that were made, after they were stored or converted: nobody waits for it.
 
-Two digests of each: of the file's image data, which is the same whatever metadata the file gains or loses, and of its pixels,
+Two digests of each: of the file's image data, which stays the same when metadata comes or goes, and of its pixels,
 which is the same in every lossless encoding. The second takes a decode, in the pool's processes.
 """
 

@@ -1,4 +1,4 @@
-"""Served pictures are signed, whatever road they take; what an upload carried is in their chain, broken or not."""
+"""Served pictures are signed by every road; what an upload carries is in their chain, broken or not."""
 
 from __future__ import annotations
 

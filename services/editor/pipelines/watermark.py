@@ -45,7 +45,7 @@ def marked(watermark: Watermark, picture: Image.Image) -> Image.Image:
         ApiError: ``edit_failed``, when the watermark fails, or returns another kind of picture: an unmarked one is not answered.
     """
     try:
-        made = watermark(picture.copy())
+        made: object = watermark(picture.copy())
     except Exception as exc:
         raise ApiError("edit_failed", f"the watermark of this worker failed: {type(exc).__name__}: {exc}") from exc
     if not isinstance(made, Image.Image) or (made.size, made.mode) != (picture.size, picture.mode):

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from orchestrator.api.marks import UNMARKED, Mark, Marks
 from orchestrator.api.pictures import StoredPicture, stored_pieces
-from orchestrator.loop.events import ImageRef
-from orchestrator.loop.session import Candidate
+from orchestrator.loop.events import ImageRef, Limits, SessionCreated
+from orchestrator.loop.session import Candidate, Session
 from services.imaging import marks
 from services.imaging.codec import OutputFormat, encode
 from tests.unit.imaging.pictures import scene
@@ -33,6 +33,11 @@ class OneBlob:
     async def read(self, session_id: str, sha256: str, start: int, end: int) -> bytes:
         self.reads.append((start, end))
         return self.data[start:end]
+
+
+def created(source: ImageRef) -> SessionCreated:
+    limits = Limits(deadline_at=10)
+    return SessionCreated(at=0, source=source, instruction="x", editor="e", thinker="t", limits=limits)
 
 
 def ref(data: bytes) -> ImageRef:
@@ -75,8 +80,9 @@ async def test_an_unmarked_picture_is_read_as_it_is_without_its_head() -> None:
     ],
 )
 def test_a_candidate_is_marked_by_what_made_it(candidate: Candidate, source_type: str | None) -> None:
-    assert Marks().of_candidate(candidate).source_type == source_type
-    assert Marks(enabled=False).of_candidate(candidate) == UNMARKED
+    session = Session(created(ref(b"x")))
+    assert Marks().of_candidate("ses", session, candidate).source_type == source_type
+    assert Marks(enabled=False).of_candidate("ses", session, candidate).source_type is None
 
 
 def test_marks_have_entity_tags_of_their_own() -> None:
