@@ -111,12 +111,12 @@ class Roads:
 
     def edit(self, kind: str, **fields: str) -> httpx.Response:
         """One call of OpenAI's endpoint."""
-        data = {"prompt": PROMPT, "max_turns": "1", "output_format": kind, **fields}
+        data = {"prompt": PROMPT, "max_turns": "1", "seed": "1", "output_format": kind, **fields}
         return self.api.post("/v1/images/edits", data=data, **self.form).raise_for_status()  # type: ignore[arg-type]
 
     def session(self) -> dict[str, Any]:
         """A finished session of one turn."""
-        data, wait = {"prompt": PROMPT, "max_turns": "1"}, {"prefer": "wait=60"}
+        data, wait = {"prompt": PROMPT, "max_turns": "1", "seed": "1"}, {"prefer": "wait=60"}
         made: dict[str, Any] = self.api.post("/v1/sessions", data=data, headers=wait, **self.form).json()  # type: ignore[arg-type]
         return made
 
@@ -126,7 +126,7 @@ class Roads:
 
         def get(name: str, path: str, **query: str) -> None:
             began = time.perf_counter()
-            data = self.api.get(path, params=query).raise_for_status().content
+            data = self.api.get(path, params=query or None).raise_for_status().content
             found[name] = ((time.perf_counter() - began) * 1000, data)
 
         several = self.edit(kind, n="2", strategy="best_of_n").json()["data"]
@@ -140,7 +140,20 @@ class Roads:
         get("candidate, again", session["turns"][0]["candidates"][0]["image"]["url"], format=kind)
         output = folder / f"cli.{kind}"
         (folder / "in.png").write_bytes(self.form["files"]["image"][1])
-        command = ["edit", str(folder / "in.png"), PROMPT, "--max-turns", "1", "--server", self.url, "-q", "-o", str(output)]
+        command = [
+            "edit",
+            str(folder / "in.png"),
+            PROMPT,
+            "--max-turns",
+            "1",
+            "--seed",
+            "1",
+            "--server",
+            self.url,
+            "-q",
+            "-o",
+            str(output),
+        ]
         subprocess.run([sys.executable, "-m", "editthinker", *command], check=True)
         found["command line"] = (float("nan"), output.read_bytes())
         return found
