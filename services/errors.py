@@ -88,6 +88,7 @@ TABLE: Final[dict[str, ErrorCode]] = {
     "driver_crashed": ErrorCode(500, Blame.SERVER),
     "session_unreadable": ErrorCode(500, Blame.SERVER),
     "judge_unfit": ErrorCode(503, Blame.SERVER),
+    "signing_failed": ErrorCode(503, Blame.SERVER, retryable=True),
     "not_ready": ErrorCode(503, Blame.SERVER, retryable=True),
     "storage_unavailable": ErrorCode(503, Blame.SERVER, retryable=True),
     "storage_full": ErrorCode(507, Blame.SERVER, retryable=True),

@@ -30,13 +30,14 @@ from editthinker.client.models import (
     ImageEvent,
     ImagesResponse,
     ModelCard,
+    Provenance,
     Readiness,
     Session,
     Webhook,
     WebhookTest,
 )
 from editthinker.client.pages import AsyncPages
-from editthinker.client.pictures import ImageFormat, Pictures
+from editthinker.client.pictures import ImageFormat, Picture, Pictures
 from editthinker.client.retry import Attempts, Done, Feed, Retries, RetryAfter
 from editthinker.client.webhooks import Verifier
 from editthinker.environment import inherited
@@ -114,6 +115,15 @@ class AsyncEditThinker:
     async def ready(self) -> Readiness:
         """Whether the server can accept work, and what is missing if not."""
         return await self.perform(calls.ready())
+
+    async def provenance(self, image: Picture) -> Provenance:
+        """What marks a picture carries, whether they validate, and whether this server made it for you.
+
+        Raises:
+            InvalidImageError: when the bytes are not a picture.
+            OSError: when a named file cannot be read.
+        """
+        return await self.perform(calls.provenance(image))
 
     async def perform(self, call: Call[T]) -> T:
         """Perform one call, with retries."""

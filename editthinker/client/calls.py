@@ -24,6 +24,7 @@ from editthinker.client.models import (
     EditOutcome,
     ImagesResponse,
     ModelCard,
+    Provenance,
     Readiness,
     Session,
     SessionPage,
@@ -295,6 +296,11 @@ def export(since: Moment | None, until: Moment | None, status: str | None) -> Ca
     times = {name: repr(moment(at)) for name, at in (("since", since), ("until", until)) if at is not None}
     query = times | ({} if status is None else {"status": status})
     return Call(Request("GET", "/v1/export", query=query, headers={"accept": "application/jsonl"}), _no_stream)
+
+
+def provenance(image: Picture) -> Call[Provenance]:
+    """``POST /v1/provenance``."""
+    return Call(Request("POST", "/v1/provenance", files=[("image", part(image, "image"))]), _as(Provenance))
 
 
 def deliveries(session_id: str) -> Call[list[Delivery]]:

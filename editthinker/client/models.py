@@ -363,6 +363,49 @@ class ImagesResponse(_Model):
     totals: Totals | None = None
 
 
+class IptcMark(_Model):
+    """IPTC's Digital Source Type in XMP; `error` is why XMP of the file was not read."""
+
+    digital_source_type: str | None = None
+    error: str | None = None
+
+
+class Manifest(_Model):
+    """The active C2PA manifest of a picture.
+
+    Attributes:
+        state: ``trusted | valid | invalid | unread``.
+        reasons: what does not validate, as C2PA's codes.
+        generator: who made it.
+        actions: what was done, as ``{"action", "software", "digital_source_type"}``.
+        ingredients: what the picture was made of, with ``state`` and ``reasons`` of their own manifests.
+    """
+
+    state: str
+    reasons: list[str] = []
+    generator: str | None = None
+    signed_by: str | None = None
+    signed_at: str | None = None
+    actions: list[dict[str, Any]] = []
+    ingredients: list[dict[str, Any]] = []
+
+
+class Provenance(_Model):
+    """What a picture says of its origin, and what the server knows of it.
+
+    Attributes:
+        says_ai: whether a mark says that a trained model made it or a part of it.
+        tampered: signs that marks or pixels were changed after they were marked, in words.
+        made_here: ``yes`` or ``not known``.
+    """
+
+    says_ai: bool
+    iptc: IptcMark | None = None
+    c2pa: Manifest | None = None
+    tampered: list[str] = []
+    made_here: str
+
+
 class Webhook(_Model):
     """A URL that is notified of events of your sessions.
 

@@ -29,13 +29,14 @@ from editthinker.client.models import (
     ImageEvent,
     ImagesResponse,
     ModelCard,
+    Provenance,
     Readiness,
     Session,
     Webhook,
     WebhookTest,
 )
 from editthinker.client.pages import Page
-from editthinker.client.pictures import ImageFormat, Pictures
+from editthinker.client.pictures import ImageFormat, Picture, Pictures
 from editthinker.client.retry import Attempts, Done, Feed, Retries, RetryAfter
 from editthinker.client.webhooks import Verifier
 from editthinker.environment import inherited
@@ -117,6 +118,15 @@ class EditThinker:
     def ready(self) -> Readiness:
         """Whether the server can accept work, and what is missing if not."""
         return self.perform(calls.ready())
+
+    def provenance(self, image: Picture) -> Provenance:
+        """What marks a picture carries, whether they validate, and whether this server made it for you.
+
+        Raises:
+            InvalidImageError: when the bytes are not a picture.
+            OSError: when a named file cannot be read.
+        """
+        return self.perform(calls.provenance(image))
 
     def perform(self, call: Call[T]) -> T:
         """Perform one call, with retries."""

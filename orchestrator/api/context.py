@@ -16,6 +16,7 @@ from orchestrator.api.access import BEARER, Access
 from orchestrator.api.intake import Intake, Tenant
 from orchestrator.api.links import Links
 from orchestrator.api.live import Ends, Listings, StreamLimits, unreadable
+from orchestrator.api.marks import Marks
 from orchestrator.api.queries import check_query
 from orchestrator.api.readiness import ReadinessChecks
 from orchestrator.api.shutdown import Callers, Shutdown
@@ -25,7 +26,16 @@ from orchestrator.loop.session import CorruptLogError, Session, SessionBounds, a
 from orchestrator.metrics import Metrics
 from orchestrator.ports.collaborators import CheckResult, Clock
 from orchestrator.ports.errors import FencedError, PortError, StorageUnavailableError
-from orchestrator.ports.stores import ReadableBlobs, Recorded, Scope, SessionArchive, SessionFacts, SessionStore, StorageStatus
+from orchestrator.ports.stores import (
+    MadeLog,
+    ReadableBlobs,
+    Recorded,
+    Scope,
+    SessionArchive,
+    SessionFacts,
+    SessionStore,
+    StorageStatus,
+)
 from orchestrator.webhooks.model import Endpoints, WebhookTester
 from services.errors import ApiError
 from services.serving import logs
@@ -77,6 +87,8 @@ class Context:
         started_at: Unix seconds.
         kept_s: seconds for which a finished session is kept; None is for good.
         waits: how calls that wait for their session are treated.
+        marks: of pictures that are served.
+        made: the digests of pictures made.
         judge_checks: by thinker or judge, what came of its check.
         endpoints: webhook endpoints and deliveries.
         webhooks: checks URLs and sends test events.
@@ -114,6 +126,8 @@ class Context:
     started_at: int = field(default_factory=lambda: int(time.time()))
     waits: Waits = field(default_factory=Waits)
     judge_checks: Mapping[str, CheckResult] = field(default_factory=dict)
+    marks: Marks = field(default_factory=Marks)
+    made: MadeLog | None = None
     listings: Listings = field(default_factory=Listings)
     exports: StreamLimits = field(default_factory=lambda: StreamLimits(_MAX_EXPORTS, "exports"))
     tenant: str = "default"

@@ -192,3 +192,15 @@ ERROR: Final[dict[str, Any]] = {
         "code": "unknown_parameter",
     }
 }
+
+PROVENANCE: Final[dict[str, Any]] = {
+    "object": "provenance",
+    "says_ai": True,
+    "iptc": {
+        "digital_source_type": "http://cv.iptc.org/newscodes/digitalsourcetype/compositeWithTrainedAlgorithmicMedia",
+        "error": None,
+    },
+    "c2pa": None,
+    "tampered": [],
+    "made_here": "yes",
+}

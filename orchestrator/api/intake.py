@@ -10,7 +10,7 @@ import secrets
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Final, Generic, TypeVar
+from typing import Any, Final, Generic, Self, TypeVar
 
 import orjson
 from opentelemetry import trace
@@ -30,13 +30,13 @@ from orchestrator.api.fields import (
 )
 from orchestrator.egress.fetch import Reserve, fetch_image
 from orchestrator.egress.resolver import NameResolver
-from orchestrator.loop.events import SessionCreated
+from orchestrator.loop.events import Carried, SessionCreated
 from orchestrator.ports.collaborators import Catalogue, Clock, image_ref
 from orchestrator.ports.errors import PortError, StorageUnavailableError
-from orchestrator.ports.stores import Bounds, Created, Folders, Idempotency, Sessions
+from orchestrator.ports.stores import Blob, Bounds, Created, Folders, Idempotency, Sessions
 from services.errors import ApiError
 from services.imaging import shapes
-from services.imaging.codec import CheckedImage, ImageLimits, from_base64
+from services.imaging.codec import CheckedImage, ImageLimits, digest, from_base64
 from services.imaging.decode_pool import DecodePool
 from services.protocol.images_api import INPUT_FACTOR, EditFields, EditForm, pixels_of, source_and_references
 from services.serving import logs, tracing
@@ -65,6 +65,47 @@ class Pictures:
     source: bytes
     mask: bytes | None = None
     references: tuple[bytes, ...] = ()
+
+    @property
+    def all(self) -> tuple[bytes, ...]:
+        """The source and its references."""
+        return (self.source, *self.references)
+
+
+@dataclass(frozen=True, slots=True)
+class KeptManifest:
+    """The manifests of an upload, as they are stored.
+
+    Attributes:
+        data: an ingredient's archive (`services.imaging.manifests.ingredient`).
+        sha256: its digest.
+    """
+
+    data: bytes
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Origin:
+    """What an upload said of its origin, and what is kept of that; nothing of most."""
+
+    carried: Carried | None = None
+    manifest: KeptManifest | None = None
+
+    @classmethod
+    def of(cls, told: Mapping[str, Any], archive: bytes) -> Self:
+        """As `DecodePool.provenance` tells it."""
+        manifest = told.get("manifest") or {}
+        source_type = manifest.get("digital_source_type") or told["source_type"]
+        kept = KeptManifest(archive, digest(archive)) if archive else None
+        carried = Carried(
+            source_type=source_type,
+            c2pa=manifest.get("state"),
+            reasons=tuple(manifest.get("reasons", ())),
+            manifest=kept.sha256 if kept else None,
+            bytes=len(archive),
+        )
+        return cls(carried, kept) if carried != Carried() else cls()
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +137,7 @@ class Intake:
         decoder: decodes what callers send, in other processes.
         resolver: resolves the host names of callers' URLs.
         compatibility: whether fields that cannot be honoured are refused, or left out and named.
+        anchors: PEM certificates whose C2PA manifests are trusted.
     """
 
     sessions: Sessions
@@ -107,6 +149,7 @@ class Intake:
     decoder: DecodePool = field(default_factory=DecodePool)
     resolver: NameResolver = field(default_factory=NameResolver)
     compatibility: Compatibility = "strict"
+    anchors: str = ""
 
     @property
     def catalogue(self) -> Catalogue:
@@ -178,14 +221,17 @@ class Intake:
             ApiError: for an image that is not accepted, or a key that was used for another request.
         """
         images, mask, received = await self._check(pictures, tenant.name)
+        origins = [await self._origin(*pair, tenant.name) for pair in zip(pictures.all, images, strict=True)]
         images[0], mask = await self._in_shape(images[0], mask, fields, tenant.name)
         source, *references = map(image_ref, images)
-        sources = Sources(source, image_ref(mask) if mask else None, tuple(references), images[0].alpha)
+        carried = {image.sha256: kept.carried for image, kept in zip(images, origins, strict=True) if kept.carried}
+        sources = Sources(source, image_ref(mask) if mask else None, tuple(references), images[0].alpha, carried)
         seed = secrets.randbelow(_MAX_SEED)
         event = first_event(fields, sources, self.catalogue, self.deadlines, now=self.clock.now(), seed=seed, tenant=tenant.name)
         same = Idempotency(key or "", _fingerprint(fields, received), _former_fingerprint(fields, received))
         idempotency = same if key or waits else None
-        created = await self._record([*images, *([mask] if mask else [])], event, idempotency, tenant.bounds, webhook)
+        kept = [each.manifest for each in origins if each.manifest]
+        created = await self._record([*images, *([mask] if mask else []), *kept], event, idempotency, tenant.bounds, webhook)
         if not same.fits(created):
             message = "Idempotency-Key: it was used for another request; use a new key for a new request"
             raise ApiError("idempotency_key_reused", message, param="Idempotency-Key")
@@ -227,6 +273,20 @@ class Intake:
         digest, mask = await self.decoder.check_mask(pictures.mask, size_of_source, limits=self.limits, tenant=tenant)
         return images, mask, _Digests(digests[0], digest, tuple(digests[1:]))
 
+    async def _origin(self, received: bytes, image: CheckedImage, tenant: str) -> _Origin:
+        """What a picture says of its origin, which `_check` removed from it. What cannot be read is told, and refuses nothing."""
+        if not image.marked:
+            return _Origin()
+        try:
+            told, archive = await self.decoder.provenance(
+                received, limits=self.limits, tenant=tenant, anchors=self.anchors, keep=True
+            )
+        except ApiError as exc:
+            if exc.code == "overloaded":
+                raise
+            return _Origin(Carried(c2pa="unread", reasons=(exc.message,)))
+        return _Origin.of(told, archive)
+
     async def _in_shape(
         self, source: CheckedImage, mask: CheckedImage | None, fields: ImagesEditFields | SessionFields, tenant: str
     ) -> tuple[CheckedImage, CheckedImage | None]:
@@ -254,7 +314,7 @@ class Intake:
 
     async def _record(
         self,
-        images: Sequence[CheckedImage],
+        images: Sequence[Blob],
         event: SessionCreated,
         idempotency: Idempotency | None,
         bounds: Bounds,

@@ -7,19 +7,22 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import AsyncGenerator, Awaitable, Callable
-from dataclasses import dataclass
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import Final
+from typing import Final, Self
 
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
+from orchestrator.api.marks import UNMARKED, Mark
 from orchestrator.loop.events import ImageRef
 from orchestrator.ports.errors import PortError
 from orchestrator.ports.stores import ReadableBlobs
 from services.errors import ApiError
+from services.imaging.alpha import HEAD_BYTES
+from services.imaging.marks import Splice
 from services.serving.middleware import ReplyAbortedError, error_response
 
 PIECE: Final = 3 * 256 * 1024
@@ -78,39 +81,102 @@ async def _once(read: Callable[[], Awaitable[bytes]]) -> bytes:
     return await read()
 
 
+_Read = Callable[[Callable[[], Awaitable[bytes]]], Awaitable[bytes]]
+"""Reads a piece, with retries perhaps."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoredPicture:
+    """A stored image with its mark: its bytes are read in pieces.
+
+    Attributes:
+        changes: what writes the mark into it.
+        head: its first bytes without the mark, as far as they were read for that.
+    """
+
+    blobs: ReadableBlobs
+    session_id: str
+    image: ImageRef
+    changes: tuple[Splice, ...] = ()
+    head: bytes = b""
+
+    @classmethod
+    async def open(
+        cls, blobs: ReadableBlobs, session_id: str, image: ImageRef, mark: Mark, *, head_bytes: int = PIECE, read: _Read = _once
+    ) -> Self:
+        """The image with a mark.
+
+        Args:
+            head_bytes: of it that are read at once; those that will be sent first, if any.
+            read: reads them.
+        """
+        if mark.source_type is None:
+            return cls(blobs, session_id, image)
+        head = await read(partial(blobs.read, session_id, image.sha256, 0, min(head_bytes, image.bytes)))
+        return cls(blobs, session_id, image, mark.splices(head, image.bytes), head)
+
+    @property
+    def size(self) -> int:
+        """Bytes of the marked picture."""
+        return self.image.bytes + sum(len(change.insert) - change.drop for change in self.changes)
+
+    async def read(self, start: int, end: int) -> bytes:
+        """A part of the marked picture."""
+        parts, at = [], 0
+        for begin, length, inserted in self._layout():
+            low, high = max(start, at) - at, min(end, at + length) - at
+            if low < high:
+                part = self._stored(begin + low, begin + high) if inserted is None else None
+                parts.append(await part if part else (inserted or b"")[low:high])
+            at += length
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def _layout(self) -> Iterator[tuple[int, int, bytes | None]]:
+        """Its parts in order: where each begins in the stored image, its length, and its bytes if it is not from there."""
+        at = 0
+        for change in self.changes:
+            yield at, change.at - at, None
+            yield change.at, len(change.insert), change.insert
+            at = change.at + change.drop
+        yield at, self.image.bytes - at, None
+
+    async def _stored(self, start: int, end: int) -> bytes:
+        if end <= len(self.head):
+            return self.head[start:end]
+        return await self.blobs.read(self.session_id, self.image.sha256, start, end)
+
+
 async def stored_pieces(
-    blobs: ReadableBlobs,
-    session_id: str,
-    image: ImageRef,
-    start: int = 0,
-    end: int | None = None,
-    *,
-    read: Callable[[Callable[[], Awaitable[bytes]]], Awaitable[bytes]] = _once,
+    picture: StoredPicture, start: int = 0, end: int | None = None, *, read: _Read = _once
 ) -> AsyncGenerator[bytes]:
-    """The bytes of a stored image, or a part of them.
+    """The bytes of a stored picture, or a part of them.
 
     Args:
-        read: reads each piece, with retries perhaps.
+        read: reads each piece.
     """
-    end = image.bytes if end is None else end
+    end = picture.size if end is None else end
     for at in range(start, end, PIECE):
-        yield await read(partial(blobs.read, session_id, image.sha256, at, min(at + PIECE, end)))
+        yield await read(partial(picture.read, at, min(at + PIECE, end)))
+        # The next pieces are not in the head.
+        picture = replace(picture, head=b"")
 
 
 async def stored_response(
-    blobs: ReadableBlobs, session_id: str, image: ImageRef, whole: Representation, request: Request
+    blobs: ReadableBlobs, session_id: str, image: ImageRef, whole: Representation, request: Request, mark: Mark = UNMARKED
 ) -> Response:
-    """A stored image, or the part that is asked for, as a response.
+    """A stored image with its mark, or the part that is asked for, as a response.
 
     Raises:
         PortError: when it cannot be read.
     """
     if known := whole.not_modified(request):
         return known
-    part = whole.part(request, image.bytes)
+    head_bytes = HEAD_BYTES if "range" in request.headers else PIECE
+    picture = await StoredPicture.open(blobs, session_id, image, mark, head_bytes=head_bytes)
+    part = whole.part(request, picture.size)
     if isinstance(part, Response):
         return part
-    pieces = stored_pieces(blobs, session_id, image, part.start, part.end)
+    pieces = stored_pieces(picture, part.start, part.end)
     first = await anext(pieces)
     if len(first) == part.end - part.start:
         return Response(first, part.status, part.headers, whole.media_type)

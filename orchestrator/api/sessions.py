@@ -8,7 +8,7 @@ import binascii
 import contextlib
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Final, Literal
 from urllib.request import parse_http_list
 
@@ -36,18 +36,19 @@ from orchestrator.api.live import (
     until_finished,
     while_connected,
 )
+from orchestrator.api.marks import UNMARKED, Mark
 from orchestrator.api.pictures import Representation, size_of, stored_response
 from orchestrator.api.queries import METADATA_QUERY, wanted_metadata
 from orchestrator.api.view import SessionList, SessionView, in_list, poll_after_s, show, show_unreadable, summary
 from orchestrator.api.webhooks import endpoint_of_request
 from orchestrator.loop.choosing import best
 from orchestrator.loop.events import CandidateRef, Event, FeedbackAction, FeedbackGiven, ImageRef
-from orchestrator.loop.session import CorruptLogError, Session, Status, fold
+from orchestrator.loop.session import Candidate, CorruptLogError, Session, Status, fold
 from orchestrator.loop.spending import images_are_full, log_is_full, turns_are_used_up
 from orchestrator.ports.errors import PortError, StorageUnavailableError
 from orchestrator.ports.stores import Created, Recorded
 from services.errors import ApiError
-from services.imaging.codec import OutputFormat
+from services.imaging.codec import OutputFormat, digest
 from services.protocol.images_api import MAX_IMAGES, Prompt
 from services.serving.byte_budget import HeldResponse, receiving
 from services.serving.middleware import error_response
@@ -241,7 +242,10 @@ async def get_best_image(
     if top is None:
         raise ApiError("image_not_found", "the session has made no image yet", param="session_id")
     final = session.finished is not None
-    return await _serve(ctx, session_id, session, _images_of(session, top)[1], wanted, final=final)
+    candidate, _, answer = _images_of(session, top)
+    return await _serve(
+        ctx, session_id, session, answer, wanted, final=final, mark=ctx.marks.of_candidate(session_id, session, candidate)
+    )
 
 
 @router.get("/{session_id}/source", response_class=Response, responses=documented(416, ok=_IMAGE))
@@ -252,7 +256,8 @@ async def get_source_image(
 ) -> Response:
     """The source image."""
     session = await _session_of_image(ctx, session_id)
-    return await _serve(ctx, session_id, session, session.created.source, wanted, final=True)
+    source = session.created.source
+    return await _serve(ctx, session_id, session, source, wanted, final=True, mark=ctx.marks.of_input(session, source))
 
 
 @router.get("/{session_id}/references/{number}", response_class=Response, responses=documented(416, ok=_IMAGE))
@@ -268,7 +273,8 @@ async def get_reference_image(
     if number > len(references):
         message = f"the session has {len(references)} references" if references else "the session has no reference"
         raise ApiError("image_not_found", message, param="number")
-    return await _serve(ctx, session_id, session, references[number - 1], wanted, final=True)
+    image = references[number - 1]
+    return await _serve(ctx, session_id, session, image, wanted, final=True, mark=ctx.marks.of_input(session, image))
 
 
 @router.get("/{session_id}/mask", response_class=Response, responses=documented(416, ok=_IMAGE))
@@ -296,8 +302,10 @@ async def get_candidate_image(
 ) -> Response:
     """One candidate's image, as the editor made it: it may be smaller than the session's result."""
     session = await _session_of_image(ctx, session_id)
-    image, _ = _images_of(session, CandidateRef(turn=turn, candidate=candidate))
-    return await _serve(ctx, session_id, session, image, wanted, final=True)
+    made, image, _ = _images_of(session, CandidateRef(turn=turn, candidate=candidate))
+    return await _serve(
+        ctx, session_id, session, image, wanted, final=True, mark=ctx.marks.of_candidate(session_id, session, made)
+    )
 
 
 @router.get(
@@ -315,7 +323,10 @@ async def get_answer_image(
     ref = CandidateRef(turn=turn, candidate=candidate)
     if session.finished is None or ref not in session.finished.results:
         raise ApiError("image_not_found", "only results of a finished session have this; ask for image", param="candidate")
-    return await _serve(ctx, session_id, session, _images_of(session, ref)[1], wanted, final=True)
+    made, _, answer = _images_of(session, ref)
+    return await _serve(
+        ctx, session_id, session, answer, wanted, final=True, mark=ctx.marks.of_candidate(session_id, session, made)
+    )
 
 
 @router.get(
@@ -333,7 +344,9 @@ async def get_preview_image(
     known = session.candidate(CandidateRef(turn=turn, candidate=candidate))
     if known is None or known.preview is None:
         raise ApiError("image_not_found", "this candidate has no unfinished picture; ask for image", param="candidate")
-    return await _serve(ctx, session_id, session, known.preview, wanted, final=True)
+    return await _serve(
+        ctx, session_id, session, known.preview, wanted, final=True, mark=ctx.marks.of_candidate(session_id, session, known)
+    )
 
 
 @router.post("/{session_id}/cancel", responses=documented(example=SESSION))
@@ -460,55 +473,96 @@ def _full(session: Session) -> str | None:
     return None
 
 
-def _images_of(session: Session, ref: CandidateRef) -> tuple[ImageRef, ImageRef]:
-    """A candidate's image, and its picture as a result."""
+def _images_of(session: Session, ref: CandidateRef) -> tuple[Candidate, ImageRef, ImageRef]:
+    """A candidate, its image, and its picture as a result."""
     candidate = session.candidate(ref)
     if candidate is None or candidate.image is None or candidate.answer is None:
         message = f"turn {ref.turn} has no image of candidate {ref.candidate}"
         raise ApiError("image_not_found", message, param="candidate" if candidate is None else "turn")
-    return candidate.image, candidate.answer
+    return candidate, candidate.image, candidate.answer
 
 
 async def _serve(
-    ctx: Context, session_id: str, session: Session, image: ImageRef, wanted: WantedEncoding, *, final: bool
+    ctx: Context,
+    session_id: str,
+    session: Session,
+    image: ImageRef,
+    wanted: WantedEncoding,
+    *,
+    final: bool,
+    mark: Mark = UNMARKED,
 ) -> Response:
     # An image never changes; which one is the best does until the session is finished.
     cache = "private, max-age=31536000, immutable" if final else "private, no-cache"
     headers = {"cache-control": cache, "x-content-type-options": "nosniff"}
-    output, compression = wanted.format, wanted.compression
-    opaque = wanted.background == "opaque"
-    if output is None and compression is None and not opaque:
-        whole = Representation(f'"{image.sha256}"', image.media_type, headers)
-        return await stored_response(ctx.blobs, session_id, image, whole, wanted.request)
-    output = output or _format_of(image.media_type)
-    if compression is not None and output == "png":
-        message = "compression: png has none; leave it out, or ask for format=jpeg or webp"
-        raise ApiError("unsupported_parameter", message, param="compression")
-    etag = f'"{image.sha256}-{output}-{compression}{"-opaque" if opaque else ""}"'
-    whole = Representation(etag, f"image/{output}", headers)
-    if known := whole.not_modified(wanted.request):
+    plain = wanted.format is None and wanted.compression is None and wanted.background is None
+    if plain and mark.claim is None:
+        whole = Representation(f'"{image.sha256}{mark.tag}"', image.media_type, headers)
+        return await stored_response(ctx.blobs, session_id, image, whole, wanted.request, mark)
+    encoding = _encoding(image, wanted)
+    etag = f'"{"-".join((image.sha256, *encoding.name))}{mark.tag}"'
+    whole = Representation(etag, f"image/{encoding.format}", headers)
+    # Each signature differs from every other, so the tag of a signed picture is that of its bytes.
+    if mark.claim is None and (known := whole.not_modified(wanted.request)):
         return known
     # The session's tenant: a signed link has none of its own.
     tenant = session.created.tenant
-
-    async def load() -> bytes:
-        return await ctx.blobs.get(session_id, image.sha256)
-
     async with contextlib.AsyncExitStack() as stack:
         held = await stack.enter_async_context(ctx.replies.open(tenant))
         await held.grow(size_of(image))
-        work = ctx.transcodes.get(image.sha256, load, (output, compression), opaque=opaque, tenant=tenant)
+        work = _marked(ctx, session_id, image, encoding, mark, tenant)
         try:
             data = await while_connected(wanted.request, ctx.ends, work)
         except ClientDisconnectedError:
             return Response(status_code=499)
         except ShuttingDownError as exc:
             raise ApiError("not_ready", "this replica is shutting down; retry", retry_after=1) from exc
+        if mark.claim is not None:
+            whole = replace(whole, etag=f'"{digest(data)}"')
+            if known := whole.not_modified(wanted.request):
+                return known
         part = whole.part(wanted.request, len(data))
         if isinstance(part, Response):
             return part
         sent = data[part.start : part.end] if part.status == _PARTIAL else data
         return HeldResponse(sent, stack.pop_all(), part.status, media_type=whole.media_type, headers=part.headers)
+
+
+@dataclass(frozen=True, slots=True)
+class _Encoding:
+    """The encoding that an image is served in; `stored` is its own."""
+
+    format: OutputFormat
+    compression: int | None
+    opaque: bool
+    stored: bool
+
+    @property
+    def name(self) -> tuple[str, ...]:
+        return (str(self.format), str(self.compression), *(["opaque"] if self.opaque else []))
+
+
+def _encoding(image: ImageRef, wanted: WantedEncoding) -> _Encoding:
+    output, opaque = wanted.format or _format_of(image.media_type), wanted.background == "opaque"
+    if wanted.compression is not None and output == "png":
+        message = "compression: png has none; leave it out, or ask for format=jpeg or webp"
+        raise ApiError("unsupported_parameter", message, param="compression")
+    stored = wanted.format is None and wanted.compression is None and not opaque
+    return _Encoding(output, wanted.compression, opaque, stored)
+
+
+async def _marked(ctx: Context, session_id: str, image: ImageRef, encoding: _Encoding, mark: Mark, tenant: str) -> bytes:
+    """The image in that encoding, with its marks."""
+
+    async def load() -> bytes:
+        return await ctx.blobs.get(session_id, image.sha256)
+
+    if encoding.stored:
+        made = await load()
+    else:
+        wanted = (encoding.format, encoding.compression)
+        made = await ctx.transcodes.get(image.sha256, load, wanted, opaque=encoding.opaque, tenant=tenant)
+    return await ctx.marks.finished(session_id, mark, made, (image.sha256, *encoding.name), ctx.blobs, tenant=tenant)
 
 
 def _format_of(media_type: str) -> OutputFormat:

@@ -18,9 +18,11 @@ from orchestrator.loop.events import (
     Failure,
     FinishReason,
     ImageRef,
+    ManifestState,
     OutsideMask,
     Place,
     Review,
+    SessionCreated,
     Strategy,
     Totals,
     Winner,
@@ -41,10 +43,23 @@ class ScoresView(BaseModel):
     quality_spread: float = Field(0.0, description="Standard deviation over the judge's samples and critiques.")
 
 
+class CarriedView(BaseModel):
+    """What an uploaded picture said of its own origin."""
+
+    digital_source_type: str | None = Field(description="By its C2PA manifest or its XMP.")
+    c2pa: ManifestState | None = Field(description="What its C2PA manifest is worth; null if it had none.")
+    reasons: list[str] = Field(description="What does not validate, or why it was not read.")
+
+
 class ImageView(ImageRef):
     """An image and its URL."""
 
     url: str
+    carried: CarriedView | None = Field(
+        default=None,
+        exclude_if=lambda carried: carried is None,
+        description="Of a source or reference: what the upload said of its origin; left out where it said nothing.",
+    )
 
 
 class OutsideMaskView(OutsideMask):
@@ -325,8 +340,8 @@ def show(
         totals=session.totals,
         error=finished.error if finished else None,
         last_event=last_event,
-        source=_image(created.source, f"{path}/source"),
-        references=[_image(image, f"{path}/references/{place}") for place, image in enumerate(created.references, 1)],
+        source=_input(created, created.source, f"{path}/source"),
+        references=[_input(created, image, f"{path}/references/{place}") for place, image in enumerate(created.references, 1)],
         mask=_image(created.mask, f"{path}/mask") if created.mask else None,
         urls=Urls(
             self=path, events=f"{path}/events", cancel=f"{path}/cancel", feedback=f"{path}/feedback", image=f"{path}/image"
@@ -440,6 +455,14 @@ def _preview(candidate: Candidate, url: str) -> PreviewView | None:
 
 def _image(image: ImageRef, url: str) -> ImageView:
     return ImageView(**image.model_dump(), url=url)
+
+
+def _input(created: SessionCreated, image: ImageRef, url: str) -> ImageView:
+    carried = created.carried.get(image.sha256)
+    if carried is None:
+        return _image(image, url)
+    told = CarriedView(digital_source_type=carried.source_type, c2pa=carried.c2pa, reasons=list(carried.reasons))
+    return ImageView(**image.model_dump(), url=url, carried=told)
 
 
 def _status(candidate: Candidate) -> CandidateStatus:

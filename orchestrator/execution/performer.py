@@ -87,6 +87,7 @@ class Performer:
         prompt_tokens: how many tokens of an instruction an editor reads; None while that is not known.
         decoder: scales the results.
         preparers: rewrite instructions; the thinkers can, too.
+        made: is handed each picture that was made, with its tenant.
     """
 
     editors: Mapping[str, Editor]
@@ -98,6 +99,7 @@ class Performer:
     decoder: DecodePool = field(default_factory=DecodePool)
     preparers: Mapping[str, Preparer] = field(default_factory=dict)
     judges: Mapping[str, Judge | Comparer] = field(default_factory=dict)
+    made: Callable[[str, bytes], None] = lambda _tenant, _data: None
 
     async def perform(
         self,
@@ -190,6 +192,8 @@ class Performer:
             order = self._edit_order(session_id, session, job, previewed, resumed=resumed)
             reply = await _named(self.editors, session.created.editor, "editor").edit(order, usage)
             await self._store(session_id, reply.image)
+            if not reply.unchanged:
+                self.made(session.created.tenant, reply.image.data)
         except PortError as exc:
             return ev.EditFailed(
                 at=self.clock.now(),
@@ -216,6 +220,7 @@ class Performer:
             alpha=reply.alpha,
             unchanged=reply.unchanged,
             not_understood=reply.not_understood,
+            trained=reply.trained,
         )
 
     def _edit_order(
@@ -505,6 +510,7 @@ class Performer:
             data = await self.decoder.resize(data, (width, height), param="the result", tenant=created.tenant)
             scaled = await asyncio.to_thread(CheckedImage.hashed, data, ImageInfo("image/png", width, height))
             await self._store(session_id, scaled)
+            self.made(created.tenant, scaled.data)
         except (PortError, ApiError) as exc:
             log.warning("a result of session %s keeps its size: %s", session_id, exc.message)
             return None

@@ -107,6 +107,8 @@ class Candidate:
         draft: whether it is made at a lower area and with fewer steps.
         unchanged: whether it has the source's pixels.
         not_understood: what of the instruction the editor says it did not carry out.
+        trained: whether a trained model made it.
+        editor: the fallback that made it; None for the session's editor.
         preview: the unfinished picture by which it may be rejected, and its scores; both None where there was none.
         preview_refinement: the instruction that its critique proposes, which is the candidate's once it is rejected.
         preview_failed: whether that could not be scored.
@@ -127,6 +129,8 @@ class Candidate:
     alpha: Alpha | None = None
     unchanged: bool = False
     not_understood: tuple[str, ...] = ()
+    trained: bool = True
+    editor: str | None = None
     edit_error: Failure | None = None
     edit_may_be_retried: bool = True
     critiques: tuple[Scores, ...] = ()
@@ -266,8 +270,8 @@ class Session:
     @property
     def image_bytes(self) -> int:
         """Bytes of its images: those of its caller, and the candidates."""
-        images = [*self.created.inputs, *(image for each in self.candidates for image in each.pictures)]
-        return sum(image.bytes for image in images if image)
+        made = (image for each in self.candidates for image in each.pictures)
+        return self.created.input_bytes + sum(image.bytes for image in made if image)
 
     @property
     def turn(self) -> Turn | None:
@@ -334,7 +338,7 @@ def _size(event: Event) -> int:
     images = places = 0
     match event:
         case SessionCreated():
-            images = len(event.references)
+            images = len(event.references) + len(event.carried)
             texts = [event.instruction, *event.metadata.keys(), *event.metadata.values()]
             texts += [value for value in event.editor_options.values() if isinstance(value, str)]
         case Finished():
@@ -475,7 +479,9 @@ def _advance(candidate: Candidate, event: _EditEvent) -> Candidate:
         case Edited():
             seconds = candidate.editor_seconds + event.editor_seconds
             made = replace(candidate, editing=False, image=event.image, outside_mask=event.outside_mask, alpha=event.alpha)
-            told = replace(made, unchanged=event.unchanged, not_understood=event.not_understood)
+            told = replace(
+                made, unchanged=event.unchanged, not_understood=event.not_understood, trained=event.trained, editor=event.editor
+            )
             return replace(told, editor_seconds=seconds, edit_error=None)
         case EditFailed():
             seconds = candidate.editor_seconds + event.editor_seconds

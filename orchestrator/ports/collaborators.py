@@ -119,6 +119,7 @@ class EditReply:
         alpha: what became of the source's transparency, if it has any.
         unchanged: whether it has the source's pixels.
         not_understood: what of the instruction the editor says it did not carry out.
+        trained: whether a trained model made it, as far as is known.
     """
 
     image: CheckedImage
@@ -129,6 +130,7 @@ class EditReply:
     alpha: Alpha | None = None
     unchanged: bool = False
     not_understood: tuple[str, ...] = ()
+    trained: bool = True
 
 
 @dataclass(frozen=True, slots=True)

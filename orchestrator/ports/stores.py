@@ -9,13 +9,26 @@ from typing import Any, Literal, Protocol
 
 from orchestrator.loop.events import Event, SessionCreated
 from orchestrator.loop.session import Session
-from services.imaging.codec import CheckedImage
+
+
+class Blob(Protocol):
+    """Bytes with their digest: a picture, or the manifests of one."""
+
+    @property
+    def data(self) -> bytes:
+        """The bytes."""
+        ...
+
+    @property
+    def sha256(self) -> str:
+        """Their digest, in hex: their name."""
+        ...
 
 
 class Blobs(Protocol):
     """Images, each in the folder of its session under the SHA-256 of its bytes."""
 
-    async def put(self, session_id: str, image: CheckedImage) -> None:
+    async def put(self, session_id: str, image: Blob) -> None:
         """Store an image; storing the same bytes again changes nothing."""
         ...
 
@@ -502,6 +515,23 @@ class RateLimiter(Protocol):
 
     async def hit(self, rate: str, tenant: str) -> tuple[bool, tuple[RateUsage, ...]]:
         """Count one request: whether it is within the rate, and what is left of each of the rate's parts."""
+        ...
+
+
+class MadeLog(Protocol):
+    """The digests of the pictures that were made for each tenant."""
+
+    @property
+    def keeps(self) -> bool:
+        """Whether digests are kept at all."""
+        ...
+
+    async def add(self, tenant: str, digests: Sequence[bytes]) -> None:
+        """Keep the digests of a picture."""
+        ...
+
+    async def knows(self, tenant: str, digests: Sequence[bytes]) -> bool:
+        """Whether one of them is kept."""
         ...
 
 

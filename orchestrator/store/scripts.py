@@ -49,6 +49,10 @@ class KeySpace:
         """Hash: the pace of an editor (ms, at, since, n), and how long an edit (edit) and a session (work) take there."""
         return f"{self.prefix}pace:{editor}"
 
+    def made(self, tenant: str) -> str:
+        """Sorted set: digests of the pictures made for a tenant by the second, see `orchestrator.store.made`."""
+        return f"{self.prefix}made:{tenant}"
+
     @property
     def timers(self) -> str:
         """Sorted set: ``<kind>:<session id>`` by the millisecond at which it is due."""

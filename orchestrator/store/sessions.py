@@ -136,7 +136,7 @@ class RedisSessions:
             most_blob_bytes=_text_or_empty(bounds.blob_bytes),
             digest=packed.digest,
             retention_ms=int(options.retention_s * 1000),
-            blob_bytes=sum(image.bytes for image in event.inputs),
+            blob_bytes=event.input_bytes,
             request=same.fingerprint,
             caller_ms=self._lease_ms if idempotency and not idempotency.key else "",
             webhook=webhook,

@@ -27,7 +27,7 @@ from services.imaging import shapes
 from services.imaging.codec import UNLIMITED, CheckedImage, ImageInfo, ImageLimits, from_base64
 from services.imaging.decode_pool import DecodePool
 from services.protocol.critique.places import Place, top_first
-from services.protocol.images_api import MAX_IMAGES, RAW_IMAGE, SOURCE_KEY, pixels_of
+from services.protocol.images_api import MAX_IMAGES, RAW_IMAGE, SOURCE_KEY, TRAINED, pixels_of
 
 log = logging.getLogger(__name__)
 
@@ -59,8 +59,8 @@ _MIN_REPLY_BOUND: Final = 64 * 1024 * 1024
 class Told:
     """What an editor tells of itself: whether it takes a mask, how many pictures an edit takes, how many tokens of a prompt it
     reads and the area at which it edits (None if it cannot answer at its native size), which LoRAs a request may name, whether
-    a prompt may end with boxes, drafts, how many unfinished pictures an edit sends, and whether the seed makes no difference.
-    What it does not tell is None.
+    a prompt may end with boxes, drafts, how many unfinished pictures an edit sends, whether the seed makes no difference, and
+    whether a trained model makes its pictures. What it does not tell is None.
     """
 
     mask: bool = False
@@ -72,6 +72,7 @@ class Told:
     draft: bool = False
     partial_images: int = 0
     deterministic: bool = False
+    trained: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,6 +158,7 @@ class HttpEditor:
             draft=found.get("draft") is True,
             partial_images=_positive(found.get("partial_images")) or 0,
             deterministic=found.get("deterministic") is True,
+            trained=found.get("trained") is not False,
         )
 
     async def edit(self, order: EditOrder, usage: EditorUsage, patience: Patience | None = None) -> EditReply:
@@ -197,6 +199,7 @@ class HttpEditor:
             alpha=alpha,
             unchanged=await self._unchanged(reply, data, info, order),
             not_understood=_not_understood(reply.json),
+            trained=_trained(reply, self._told()),
         )
 
     async def _unchanged(self, reply: Reply, data: bytes, info: ImageInfo, order: EditOrder) -> bool:
@@ -437,6 +440,12 @@ def _report_times(slot: Slot, reply: Reply) -> None:
         before_worker_s = max(0.0, reply.elapsed_s - timings["total_ms"] / 1000)
         queue_s = min(reply.elapsed_s, max(0.0, timings["queue_ms"] / 1000) + before_worker_s)
     slot.completed(elapsed_s=reply.elapsed_s, queue_s=queue_s)
+
+
+def _trained(reply: Reply, told: Told) -> bool:
+    """Whether a trained model made the picture, as the reply or the editor's list of models says; otherwise one did."""
+    said = reply.headers.get(TRAINED, "").lower()
+    return said == "true" if said in {"true", "false"} else told.trained
 
 
 def _replayed(reply: Reply) -> bool:

@@ -131,6 +131,7 @@ class CheckedImage:
     Attributes:
         sha256: of `data`, in hex: the image's name in the blob store.
         alpha: whether a pixel is not opaque.
+        marked: whether the file as it was received says something of its own origin.
     """
 
     data: bytes
@@ -139,6 +140,7 @@ class CheckedImage:
     height: int
     sha256: str
     alpha: bool = False
+    marked: bool = False
 
     @classmethod
     def hashed(cls, data: bytes, info: ImageInfo, *, alpha: bool = False) -> Self:

@@ -303,6 +303,37 @@ class DecodePool:
         reply, _ = await self._run("same", source + edited, args, tenant, bounded=False)
         return bool(reply["same"])
 
+    async def provenance(
+        self, data: bytes, *, limits: ImageLimits, tenant: str, anchors: str = "", keep: bool = False, digests: bool = False
+    ) -> tuple[dict[str, Any], bytes]:
+        """The marks of a file, as `decode_worker` tells them, and the archive of its manifests.
+
+        Args:
+            data: the file.
+            limits: with digests.
+            tenant: whose job it is.
+            anchors: PEM certificates that are trusted.
+            keep: make the archive.
+            digests: tell the digests of its image data and of its pixels, which are decoded for it.
+
+        Raises:
+            ApiError: as `check`.
+        """
+        args = {**_args(limits, "image"), "anchors": anchors, "keep": keep, "digests": digests}
+        return await self._run("provenance", data, args, tenant, bounded=True)
+
+    async def sign(self, picture: bytes, archive: bytes, args: Mapping[str, Any], *, tenant: str) -> bytes:
+        """`manifests.sign` of a picture that this server encoded.
+
+        Raises:
+            ApiError: ``signing_failed``, and as `check`.
+        """
+        every = {**_args(UNLIMITED, "image"), **args, "picture": len(picture)}
+        reply, made = await self._run("sign", picture + archive, every, tenant, bounded=True)
+        if "refused" in reply:
+            raise ApiError("signing_failed", f"the picture could not be signed: {reply['refused']}", retry_after=5)
+        return made
+
     async def decode(
         self, data: bytes, *, limits: ImageLimits, max_pixels: int | None = None, param: str = "image", tenant: str = ""
     ) -> Image.Image:
@@ -512,7 +543,8 @@ def _checked(data: bytes, reply: Mapping[str, Any], made: bytes) -> tuple[str, C
     media_type = _MEDIA_TYPES[reply["media_type"]]
     whole = data if reply["unchanged"] else made
     size = int(reply["width"]), int(reply["height"])
-    return str(reply["received"]), CheckedImage(whole, media_type, *size, str(reply["sha256"]), bool(reply["alpha"]))
+    marked = bool(reply.get("marked"))
+    return str(reply["received"]), CheckedImage(whole, media_type, *size, str(reply["sha256"]), bool(reply["alpha"]), marked)
 
 
 def _args(limits: ImageLimits, param: str) -> dict[str, Any]:

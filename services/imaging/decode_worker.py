@@ -22,10 +22,10 @@ from typing import Any, Final
 from PIL import Image
 
 from services.errors import ApiError
-from services.imaging import codec, masks, shapes
+from services.imaging import codec, manifests, marks, masks, shapes
 from services.imaging.codec import UNLIMITED, ImageLimits, MediaType, OpenedImage
-from services.imaging.containers import is_complete
-from services.imaging.sameness import same_pixels
+from services.imaging.containers import content_digest, is_complete
+from services.imaging.sameness import pixel_digest, same_pixels
 from services.imaging.structure import webp_size
 
 TOO_MUCH_MEMORY: Final = "takes too much memory to decode; send a smaller picture, or an 8-bit PNG or baseline JPEG"
@@ -80,7 +80,9 @@ def _check(data: bytes, args: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
     checked = codec.check_image(opened, received)
     info = {"media_type": checked.media_type, "width": checked.width, "height": checked.height, "sha256": checked.sha256}
     unchanged = checked.data is data
-    facts = {"received": received, "unchanged": unchanged, "alpha": checked.alpha, **info}
+    found = marks.read(data)
+    marked = bool(found.xmp or found.c2pa)
+    facts = {"received": received, "unchanged": unchanged, "alpha": checked.alpha, "marked": marked, **info}
     return facts, b"" if unchanged else checked.data
 
 
@@ -154,6 +156,45 @@ def _same(data: bytes, args: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
     return {"same": same_pixels(source, edited)}, b""
 
 
+def _provenance(data: bytes, args: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
+    """Marks and digests of a file, and with ``keep`` the archive of its manifests; the first reply is the manifest's summary."""
+    found = marks.read(data)
+    told: dict[str, Any] = {"source_type": found.source_type, "xmp": found.xmp, "broken": found.broken, "c2pa": bool(found.c2pa)}
+    archive = b""
+    if found.c2pa:
+        told["manifest"], archive = _manifest(data, found.c2pa, args)
+    if args["digests"]:
+        _open(data, args)
+        image = codec.decode(data, limits=ImageLimits(*args["limits"]), param=args["param"])
+        told["digests"] = [content_digest(data).hex(), pixel_digest(image).hex()]
+    return told, archive
+
+
+def _manifest(data: bytes, size: int, args: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
+    unread = {"state": "unread"}
+    if not manifests.supported():
+        return {**unread, "reasons": ["this server reads no C2PA manifests: it runs without editthinker[c2pa]"]}, b""
+    if size > manifests.MAX_MANIFEST:
+        return {**unread, "reasons": [f"the manifests have more than {manifests.MAX_MANIFEST:,} bytes"]}, b""
+    media_type = codec.sniff(data) or ""
+    try:
+        told = manifests.summary(data, media_type, args["anchors"])
+        return told, manifests.ingredient(data, media_type) if args["keep"] else b""
+    except manifests.ManifestError as exc:
+        return {"state": "invalid", "reasons": [str(exc)]}, b""
+
+
+def _sign(data: bytes, args: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
+    whole = memoryview(data)
+    picture, archive = bytes(whole[: args["picture"]]), bytes(whole[args["picture"] :])
+    credentials = manifests.Credentials(**args["credentials"])
+    try:
+        made = manifests.sign(picture, codec.sniff(picture) or "", args["definition"], archive, args["plain"], credentials)
+    except manifests.ManifestError as exc:
+        return {"refused": str(exc)}, b""
+    return {}, made
+
+
 def _reduced(data: bytes, args: dict[str, Any], max_pixels: int) -> list[Image.Image]:
     """Several pictures, one after the other in `data`, each decoded and scaled down to so many pixels."""
     whole, at, pieces = memoryview(data), 0, []
@@ -177,6 +218,8 @@ _OPERATIONS: Final[dict[str, Callable[[bytes, dict[str, Any]], tuple[dict[str, A
     "overlay": _overlay,
     "outside": _outside,
     "same": _same,
+    "provenance": _provenance,
+    "sign": _sign,
 }
 
 

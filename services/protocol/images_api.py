@@ -44,6 +44,9 @@ that do not know it answer JSON.
 RAW_TIMINGS: Final = "x-edit-timings"
 """The header of such a reply that holds the field ``timings`` of the JSON one."""
 
+TRAINED: Final = "x-trained"
+"""The header by which a worker tells whether a trained model made its pictures: `true` or `false`. Without it one did."""
+
 SOURCE_KEY: Final = "x-source-key"
 """The header by which a caller names the source of an edit: 64 hexadecimal digits that nobody else can guess. A worker keeps the
 source under it, and a later request with the same key may leave the file out; a worker that does not have it answers 412.

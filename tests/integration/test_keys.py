@@ -55,6 +55,7 @@ BODIES: dict[tuple[str, str], dict[str, Any]] = {
     ("/v1/images/edits", "post"): FORM,
     ("/v1/sessions", "post"): FORM,
     ("/v1/sessions/{session_id}/feedback", "post"): {"json": {"action": "accept"}},
+    ("/v1/provenance", "post"): {"files": [("image", ("a.png", picture(), "image/png"))]},
     ("/v1/webhooks", "post"): {"json": {"url": "https://hooks.invalid/ann"}},
 }
 

@@ -29,6 +29,7 @@ CHECKS = [not_a_server_error, status_code_conformance, content_type_conformance,
 
 OPERATIONS = [
     ("/v1/images/edits", "post"),
+    ("/v1/provenance", "post"),
     ("/v1/sessions", "post"),
     ("/v1/sessions", "get"),
     ("/v1/sessions/{session_id}", "get"),

@@ -19,6 +19,7 @@
 -- hooks:<tenant>     its webhook endpoints            deliveries:<id>   the webhook deliveries of a session; in
 --                    endpoint the webhook that is notified of it alone, if there is one (field webhook of s:<id>)
 -- bytes:<tenant>     bytes of its sessions in Redis, by the time at which they leave it (see leave_slot)
+-- made:<tenant>      digests of the pictures made for it, by the second
 -- sizes:<tenant>     bytes of the images of each of its sessions, archived ones too     blobs   their sum by tenant
 -- pace:<editor>      ms, at: milliseconds between two claims, and when that was measured; since, n: the measurement under way;
 --                    edit, work: milliseconds that an edit takes, and a session from its first turn to its end

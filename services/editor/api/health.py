@@ -78,6 +78,7 @@ def _model(pipeline: Pipeline, started_at: float) -> Model:
         "boxes": supported.boxes,
         "draft": supported.draft,
         "deterministic": supported.deterministic,
+        "trained": supported.trained,
         "parameters": ranges,
         "loras": dict(supported.loras),
     }

@@ -21,6 +21,7 @@ from services.errors import ApiError, shown
 from services.protocol.images_api import (
     RAW_IMAGE,
     RAW_TIMINGS,
+    TRAINED,
     EditForm,
     ImagesResponse,
     form_schema,
@@ -79,7 +80,8 @@ async def edit_image(request: Request, ctx: Caller) -> Response:
     task, joined = ctx.engine.add_request(edit_request, key)
     if edit_request.lora is not None and not joined:
         ctx.metrics.on_lora(edit_request.lora.name)
-    headers = {"cache-control": "no-store", **kept, **(_REPLAYED if joined else {})}
+    trained = {TRAINED: str(ctx.pipeline.capabilities.trained).lower()}
+    headers = {"cache-control": "no-store", **trained, **kept, **(_REPLAYED if joined else {})}
     if not fields.stream:
         edited = await results(request, ctx, task)
         if not joined:

@@ -102,6 +102,7 @@ class Capabilities:
         boxes: whether a prompt may end with boxes as JSON, ``[{"bbox": [top, left, bottom, right], "label": …}]`` from 0 to 1000.
         draft: whether an edit at a lower area and with fewer steps may be requested.
         deterministic: whether a prompt makes the same picture with every seed.
+        trained: whether a trained model makes its pictures, which are then marked as edited by generative AI.
         speed: how the pipeline runs.
     """
 
@@ -119,6 +120,7 @@ class Capabilities:
     boxes: bool = False
     draft: bool = False
     deterministic: bool = False
+    trained: bool = True
     speed: SpeedReport = field(default_factory=SpeedReport)
 
 

@@ -37,7 +37,7 @@ class ClassicalPipeline:
     @property
     def capabilities(self) -> Capabilities:
         """Masks and other output sizes; it has no steps, guidance or negative prompt."""
-        return Capabilities(mask=True, deterministic=True)
+        return Capabilities(mask=True, deterministic=True, trained=False)
 
     @property
     def warm_up(self) -> EditJob:
