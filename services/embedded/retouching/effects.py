@@ -12,8 +12,9 @@ import numpy as np
 
 from services.embedded.cielab import F32, channel_extremes, f32, lab_to_linear, linear_to_lab
 from services.embedded.filters import base_layer, gaussian, guided, smoothstep
-from services.embedded.retouching.picture import Picture, each_strip
+from services.embedded.retouching.picture import Picture
 from services.embedded.retouching.tone import exposed, lightened
+from services.embedded.strips import each_strip
 
 _BLUR_SHARE = 0.022  # sigma at 100 %, in mean sides
 _GRAIN_LIGHTNESS = 12.0  # standard deviation of L* at 100 % in the midtones

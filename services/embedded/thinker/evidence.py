@@ -2,7 +2,7 @@
 how the candidate compares with both.
 
 Geometry is measured by doing it to the source: a candidate that was cropped as asked is compared with the cropped source,
-whatever its number of pixels.
+of any number of pixels.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Evidence:
         tilts: degrees by which the lines of source and candidate are off level, where that is to be changed.
         look: the joined looks, fitted to the source; None without one.
         expected: the thumb that the instruction should give.
-        without: for each operation, the thumb that all others should give; beside a look, that of the operation alone.
+        without: for each operation, the thumb that all others should give; with a look, that of the operation alone.
         masks: those of the regions that it names, on the thumb.
         unclear: why a region or a tilt is not measured, by region or operation.
         unchanged: whether the candidate is the source as it was.

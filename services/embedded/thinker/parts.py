@@ -81,7 +81,7 @@ def _operation(evidence: Evidence, operation: Operation) -> Part:
         return _unmeasured(name, why, operation)
     if operation.kind in MODELLED:
         in_a_look = evidence.look is not None and evidence.comparison.in_place
-        return _beside_a_look(evidence, operation) if in_a_look else _modelled(evidence, operation)
+        return _along_with_a_look(evidence, operation) if in_a_look else _modelled(evidence, operation)
     measures = dict.fromkeys(GEOMETRY, _geometry) | {Kind.TEXT: _text, Kind.BORDER: _border}
     done, description = measures.get(operation.kind, _texture)(evidence, operation)
     return Part(name, float(np.nan_to_num(done)), 0.7, description, operation)
@@ -110,11 +110,11 @@ def _modelled(evidence: Evidence, operation: Operation) -> Part:
     if mask is not None and in_place and (mask < 0.05).any():
         outside = float(delta_e(after, expected)[mask < 0.05].mean())
         done -= _ramp(outside, 1.5, 5.5)
-        description += f", {outside:.1f} CIELAB beside what was expected outside the region"
+        description += f", {outside:.1f} CIELAB off what was expected outside the region"
     return Part(operation.describe(), done, 0.8, description, operation, ratio=ratio)
 
 
-def _beside_a_look(evidence: Evidence, operation: Operation) -> Part:
+def _along_with_a_look(evidence: Evidence, operation: Operation) -> Part:
     """How near the whole change comes to the expected one, along the change that this operation makes alone."""
     own = evidence.without[operation] - evidence.start
     size = float((own**2).sum())

@@ -17,7 +17,7 @@ from orchestrator.execution.performer import Performer
 from orchestrator.loop import events as ev
 from orchestrator.loop.session import fold
 from orchestrator.ports.collaborators import CritiqueOrder, CritiqueReply, EditOrder, EditorUsage, EditReply
-from orchestrator.ports.stores import Claim, Recorded
+from orchestrator.ports.stores import Blob, Claim, Recorded
 from orchestrator.upstreams.editor import Asks, HttpEditor
 from orchestrator.upstreams.pool import UpstreamPool, http_client
 from orchestrator.upstreams.registry import Registry, ThinkerSettings
@@ -68,7 +68,7 @@ class Blobs:
     def __init__(self) -> None:
         self.kept: dict[str, bytes] = {}
 
-    async def put(self, session_id: str, image: CheckedImage) -> None:
+    async def put(self, session_id: str, image: Blob) -> None:
         self.kept[image.sha256] = image.data
 
     async def get(self, session_id: str, sha256: str) -> bytes:

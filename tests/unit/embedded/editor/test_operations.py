@@ -220,7 +220,7 @@ def test_a_hue_can_be_recoloured() -> None:
     assert after[1] < _mean(photo("astronaut"))[1] - 3
 
 
-def test_a_coloured_thing_is_recoloured_and_skin_beside_it_is_not() -> None:
+def test_a_coloured_thing_is_recoloured_and_skin_next_to_it_is_not() -> None:
     before, after = lab(photo("astronaut")), lab(edit("turn the orange suit blue", photo("astronaut")))
     assert (after - before)[150:200, 60:120, 2].mean() < -40
     assert np.abs(after - before)[60:95, 95:120].mean() < 1, "the face"

@@ -1,4 +1,4 @@
-"""A ruined picture does not satisfy, whatever was asked for: on a photograph that the editor has edited well."""
+"""A ruined picture does not satisfy, no matter what was asked for: on a photograph that the editor has edited well."""
 
 from __future__ import annotations
 
