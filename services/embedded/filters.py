@@ -1,7 +1,9 @@
-"""Filters of the operations: Gaussian blur of any width, the edge-preserving guided filter, and smoothstep."""
+"""Filters of the operations: Gaussian blur of any width, the edge-preserving guided filter, smoothstep, and work in strips."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar, cast
 
 import cv2
@@ -13,7 +15,21 @@ _DIRECT = 6.0  # largest sigma at full size; wider Gaussians run on a smaller co
 _NOTHING = 0.01  # a sigma without a visible effect
 _NARROW = 0.6
 _EDGE = cv2.BORDER_REPLICATE
+_STRIP = 1 << 15  # pixels per strip of a point operation, so that temporaries stay in the CPU cache (four times as fast)
+_LARGE = 1 << 21  # pixels from which strips are computed on two threads
+_THREADS = ThreadPoolExecutor(max_workers=2, thread_name_prefix="strips")
 _Plane = TypeVar("_Plane", F32, U8)
+
+
+def each_strip(height: int, width: int, work: Callable[[slice], None]) -> None:
+    """Call ``work`` for slices of rows that cover a picture, each small enough for the CPU cache.
+
+    Numpy and OpenCV release the interpreter's lock, so two threads are nearly twice as fast.
+    """
+    step = max(1, _STRIP // max(1, width))
+    rows = (slice(top, min(height, top + step)) for top in range(0, height, step))
+    for _ in (map if height * width < _LARGE else _THREADS.map)(work, rows):
+        pass
 
 
 def gaussian(plane: F32, sigma: float) -> F32:

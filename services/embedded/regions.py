@@ -14,10 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from services.embedded.cielab import F32, U8, colour_to_lab, f32, rgb_to_lab
-from services.embedded.filters import gaussian, guided, resized, shrunk, smoothstep
+from services.embedded.filters import each_strip, gaussian, guided, resized, shrunk, smoothstep
 from services.embedded.instructions.colour_names import Colour
 from services.embedded.instructions.operations import Area, Region, Term
-from services.embedded.retouching.picture import each_strip
 
 _GREY_CHROMA = 12.0  # a named colour below this chroma is matched by lightness, not by hue
 # The ranges of CIELAB hue angles that plain colour names cover; they are uneven, blue is the widest.

@@ -151,7 +151,7 @@ class Instruction:
         looks: named looks; the thinker turns them into operations.
         protected: regions that must not change.
         forbidden: operations that are ruled out.
-        unjudged: phrases beside an understood part that nobody can measure.
+        unjudged: phrases next to an understood part that nobody can measure.
         refusals: why it is not carried out; empty where it can be.
     """
 

@@ -116,7 +116,7 @@ def parse(prompt: str) -> Instruction:
 
 
 def _settle_misses(reading: _Reading) -> None:
-    """Clauses without meaning: refused where they ask for something; a few stray words beside others are unjudged."""
+    """Clauses without meaning: refused where they ask for something; a few stray words among others are unjudged."""
     for miss in reading.misses:
         language = language_of(reading.original)
         words = miss.split()

@@ -11,8 +11,8 @@ import cv2
 import numpy as np
 
 from services.embedded.cielab import F32, channel_extremes, f32, lab_to_linear, linear_to_lab
-from services.embedded.filters import base_layer, gaussian, guided, smoothstep
-from services.embedded.retouching.picture import Picture, each_strip
+from services.embedded.filters import base_layer, each_strip, gaussian, guided, smoothstep
+from services.embedded.retouching.picture import Picture
 from services.embedded.retouching.tone import exposed, lightened
 
 _BLUR_SHARE = 0.022  # sigma at 100 %, in mean sides
