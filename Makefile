@@ -117,7 +117,7 @@ parity: $(READY_DEV) ## difference between interleaved edits and plain diffusers
 bench: $(READY_DEV) ## closed-loop benchmark: all strategies at equal numbers of edits
 	$(BIN)/python -m benchmarks.closed_loop
 
-bench-honesty: $(READY_DEV) ## is the demo satisfied only with what is right? 266 pairs, with a contact sheet in out/honesty.html
+bench-honesty: $(READY_DEV) ## is the demo satisfied only with what is right? 493 pairs, with a contact sheet in out/honesty.html
 	$(BIN)/python -m benchmarks.honesty
 
 bench-overhead: $(READY_DEV) ## CPU, memory and latency of the orchestrator itself
