@@ -234,6 +234,11 @@ async def edit_access(request: Request, _: _Bearer) -> Context:
     return await _admitted(request, "edit")
 
 
+async def any_access(request: Request, _: _Bearer) -> Context:
+    """The context for routes about the key itself."""
+    return await _admitted(request, None)
+
+
 async def create_access(request: Request, _: _Bearer) -> Context:
     """The context for routes that create sessions; the rate limit, and full stores, refuse it before the body is read."""
     found = await _admitted(request, "edit")
@@ -258,7 +263,7 @@ async def image_access(request: Request, _: _Bearer, _expires: _Expires = None, 
     return replace(found, signed_link=True)
 
 
-async def _admitted(request: Request, scope: Scope) -> Context:
+async def _admitted(request: Request, scope: Scope | None) -> Context:
     found = context(request)
     caller = await found.access.admit(request, scope)
     check_query(request)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any, Literal, Protocol
+from typing import Any, Final, Literal, Protocol, get_args
 
 from orchestrator.loop.events import Event, SessionCreated
 from orchestrator.loop.session import Session
@@ -421,6 +421,7 @@ class SessionArchive(History, Protocol):
 
 Scope = Literal["edit", "read", "admin"]
 """`edit` makes and steers sessions, `read` looks at them, `admin` may do both, for every tenant."""
+SCOPES: Final = frozenset(get_args(Scope))
 
 
 @dataclass(frozen=True, slots=True)
@@ -467,11 +468,31 @@ def check_tenant(tenant: str) -> None:
         raise ValueError("a tenant's name is 1 to 64 letters, digits, hyphens, underscores and dots")
 
 
+@dataclass(frozen=True, slots=True)
+class SignIn:
+    """A browser that is signed in with a key, until `expires_at` (Unix seconds)."""
+
+    key: ApiKey
+    expires_at: float
+
+
 class ApiKeys(Protocol):
-    """API keys, and the quotas of tenants."""
+    """API keys, the browsers that are signed in with one, and the quotas of tenants."""
 
     async def find(self, secret: str) -> ApiKey | None:
         """The key of that secret; None for one that is unknown, revoked or expired."""
+        ...
+
+    async def sign_in(self, secret: str, for_s: float) -> str:
+        """A token that stands for the key of that secret, for so many seconds."""
+        ...
+
+    async def signed_in(self, token: str) -> SignIn | None:
+        """The sign-in of that token; None for one that is unknown, signed out or expired, and once its key is not valid."""
+        ...
+
+    async def sign_out(self, token: str) -> None:
+        """Forget a token."""
         ...
 
     async def quota(self, tenant: str) -> Quota | None:

@@ -42,6 +42,8 @@ DB = 6
 OPEN = {("/health", "get"), ("/healthz", "get"), ("/readyz", "get"), ("/metrics", "get")}
 """The only routes of the document that need no key."""
 UNDOCUMENTED = {"/openapi.json", "/docs", "/docs/start.js", "/docs/{name}"}
+ANY_SCOPE = "/v1/sign_in"
+"""About the key itself."""
 FORM: dict[str, Any] = {
     # With a reference and a mask, which have routes too.
     "files": [
@@ -81,6 +83,14 @@ class Site:
                 await redis.aclose()
 
         return asyncio.run(asked())
+
+    def browser(self, key: str, replica: int = 0, **headers: str) -> httpx.Client:
+        """A client that is signed in with a key, and does not have it any more; its requests are those of the studio's page."""
+        url = self.replicas[replica].url
+        own = {"origin": url, "sec-fetch-site": "same-origin", **headers}
+        signed = httpx.post(f"{url}/v1/sign_in", headers={**own, "authorization": f"Bearer {key}"}, timeout=30, trust_env=False)
+        assert signed.status_code == 200, signed.text
+        return httpx.Client(base_url=url, headers=own, cookies=signed.cookies, timeout=30, trust_env=False)
 
     def client(self, key: str | None, replica: int = 0, **headers: str) -> httpx.Client:
         headers |= {"authorization": f"Bearer {key}"} if key else {}
@@ -212,9 +222,10 @@ def test_resources_of_another_tenant_do_not_exist(site: Site, script: Script) ->
     # Models are everybody's.
     by_id = [operation for operation in listed if "{" in operation[0] and "{model}" not in operation[0]]
     assert len(by_id) >= 9
-    with site.client(site.keys["bob"]) as bob, site.client(site.keys["bob"], 1) as elsewhere:
+    keys = site.keys
+    with site.client(keys["bob"]) as bob, site.client(keys["bob"], 1) as elsewhere, site.browser(keys["bob"]) as browser:
         for number, ids in enumerate(theirs):
-            for client in (bob, elsewhere):
+            for client in (bob, elsewhere, browser):
                 for operation in by_id:
                     reply = call(client, operation, ids)
                     assert reply.status_code == 404, (operation, number, reply.text)
@@ -262,7 +273,9 @@ def test_scopes_bound_what_a_key_may_do(site: Site) -> None:
     for scope, refused in (("read", {"post", "delete"}), ("edit", {"get"})):
         with site.client(site.key("ann", scope)) as client:
             for operation in operations(site):
-                if operation[1] in refused and operation not in OPEN:
+                if operation[0] == ANY_SCOPE:
+                    assert call(client, operation, ids).status_code in {200, 204}, operation
+                elif operation[1] in refused and operation not in OPEN:
                     reply = call(client, operation, ids)
                     assert (reply.status_code, reply.json()["error"]["code"]) == (403, "forbidden"), operation
             if scope == "read":
@@ -273,6 +286,115 @@ def test_scopes_bound_what_a_key_may_do(site: Site) -> None:
         assert client.get(f"/v1/sessions/{ids['session_id']}", headers={"x-tenant": "ann"}).status_code == 200
         assert client.get("/v1/sessions", headers={"x-tenant": "no:name"}).json()["error"]["param"] == "X-Tenant"
         assert client.delete(f"/v1/sessions/{ids['session_id']}", headers={"x-tenant": "ann"}).status_code == 204
+
+
+def test_a_browser_is_signed_in_without_its_key(site: Site) -> None:
+    """The cookie cannot be read by scripts, stands for the key on every replica, and ends when it says so."""
+    with site.browser(site.keys["ann"]) as browser:
+        shown = browser.get("/v1/sign_in").json()
+        assert (shown["tenant"], shown["scopes"], shown["key_required"]) == ("ann", ["edit", "read"], True)
+        assert 0 < shown["expires_at"] - time.time() <= 12 * 3600
+        (cookie,) = browser.cookies.jar
+        assert (cookie.name, cookie.path, cookie.secure) == ("editthinker_sign_in", "/", False)
+        assert cookie.has_nonstandard_attr("HttpOnly") and cookie.get_nonstandard_attr("SameSite") == "strict"
+        created = browser.post("/v1/sessions", **FORM, headers={"prefer": "wait=20"}).json()
+        assert browser.get(created["source"]["url"]).status_code == 200
+        other = site.replicas[1].url
+        assert browser.get(f"{other}{created['urls']['self']}", headers={"origin": other}).status_code == 200
+        with site.client(None, 0, cookie=f"editthinker_sign_in={cookie.value}x") as stranger:
+            assert stranger.get("/v1/sessions").json()["error"]["code"] == "invalid_api_key"
+        with site.client("et_wrong", 0, cookie=f"editthinker_sign_in={cookie.value}") as wrong:
+            assert wrong.get("/v1/sessions").status_code == 401, "a key that is sent counts, not the cookie"
+    raw = site.raw()
+    names = list(raw.scan_iter("*:sign_in:*"))
+    stored = b"".join([*names, *(raw.get(name) or b"" for name in names)])
+    assert names and all(0 < raw.ttl(name) <= 12 * 3600 for name in names)
+    assert str(cookie.value).encode() not in stored and site.keys["ann"].encode() not in stored
+
+
+def test_over_https_the_cookie_is_of_this_host_alone(site: Site) -> None:
+    with site.client(site.keys["ann"], 0, origin="https://edits.example", host="edits.example") as client:
+        cookie = client.post("/v1/sign_in").headers["set-cookie"]
+
+    assert cookie.startswith("__Host-editthinker_sign_in=") and "Path=/" in cookie and "Domain" not in cookie
+    assert {"Secure", "HttpOnly", "SameSite=strict"} <= set(cookie.split("; "))
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"sec-fetch-site": "cross-site"},
+        {"sec-fetch-site": "same-site"},
+        {"origin": "http://evil.example"},
+        {"origin": "null"},
+        {"origin": "http://127.0.0.1:1"},
+    ],
+    ids=str,
+)
+def test_a_page_of_another_origin_cannot_use_the_cookie(site: Site, headers: dict[str, str]) -> None:
+    """On any route, also where SameSite does not keep the cookie back: another port or subdomain is the same site."""
+    ids = {"session_id": site.edit(site.keys["ann"]).json()["id"], "turn": "1", "candidate": "1", "number": "1"}
+    ids |= {"webhook_id": "whk_0", "model": "double"}
+    with site.browser(site.keys["ann"]) as browser:
+        for operation in operations(site):
+            if operation not in OPEN:
+                reply = browser.request(operation[1], operation[0].format(**ids), headers=headers, **BODIES.get(operation, {}))
+                assert (reply.status_code, reply.json()["error"]["code"]) == (403, "forbidden"), operation
+        assert browser.get("/v1/sessions").status_code == 200
+
+
+def test_a_change_needs_the_origin_of_the_page(site: Site) -> None:
+    with site.browser(site.keys["ann"]) as browser:
+        del browser.headers["origin"]
+        assert browser.get("/v1/sessions").status_code == 200
+        assert browser.post("/v1/sessions", **FORM).status_code == 403
+        assert browser.get("/v1/sessions", headers={"sec-fetch-site": "none"}).status_code == 200
+        assert browser.delete("/v1/sign_in", headers={"sec-fetch-site": "none"}).status_code == 403
+
+
+def test_a_browser_is_signed_out_on_every_replica(site: Site) -> None:
+    """And a stolen copy of its cookie is worthless then."""
+    with site.browser(site.keys["ann"]) as browser:
+        copy = {"cookie": f"editthinker_sign_in={next(iter(browser.cookies.jar)).value}"}
+        assert browser.delete("/v1/sign_in").status_code == 204
+        assert not list(browser.cookies.jar)
+    ends = time.monotonic() + 5
+    for replica in (0, 1):
+        with site.client(None, replica, **copy) as thief:
+            while thief.get("/v1/sessions").status_code != 401:
+                assert time.monotonic() < ends
+                time.sleep(0.05)
+
+
+def test_a_sign_in_ends_with_its_key(site: Site) -> None:
+    secret, key = site.ask(lambda keys: keys.create("ann", ["read"]))
+    with site.browser(secret) as browser:
+        assert browser.get("/v1/sessions").status_code == 200
+        assert browser.post("/v1/sessions", **FORM).json()["error"]["code"] == "forbidden", "its scope is that of the key"
+        site.ask(lambda keys: keys.revoke(key.id))
+        ends = time.monotonic() + 5
+        while browser.get("/v1/sessions").status_code != 401:
+            assert time.monotonic() < ends
+            time.sleep(0.05)
+        assert browser.get("/v1/sign_in").json()["error"]["message"].startswith("this browser is signed out")
+
+
+def test_a_sign_in_ends_when_its_time_is_over(site: Site) -> None:
+    """Although Redis may still have it: its clock and the server's may differ."""
+
+    async def seen() -> list[bool]:
+        now = [1000.0]
+        async with Redis.from_url(site.url) as client:
+            store = ApiKeyStore(client, KeySpace(), lambda: now[0])
+            secret, _ = await store.create("ann", ["read"])
+            token = await store.sign_in(secret, 60)
+            found = []
+            for at in (1059.0, 1060.0):
+                now[0] = at
+                found.append(await store.signed_in(token) is not None)
+            return found
+
+    assert asyncio.run(seen()) == [True, False]
 
 
 def test_a_revoked_key_stops_within_a_second_on_every_replica(site: Site) -> None:
