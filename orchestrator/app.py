@@ -15,7 +15,7 @@ from fastapi import FastAPI
 from prometheus_client import CollectorRegistry
 from redis.asyncio import Redis
 
-from orchestrator.api import errors, events, export, health, images, models, sessions, sign_in, webhooks
+from orchestrator.api import errors, events, export, health, images, models, sessions, sign_in, studio, webhooks
 from orchestrator.api.access import Access, RateLimitHeaders
 from orchestrator.api.context import Context, Waits
 from orchestrator.api.fields import Deadlines
@@ -104,7 +104,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.add_middleware(RateLimitHeaders)
     errors.install(app)
     api_docs.install(app)
-    for module in (images, sessions, events, export, webhooks, models, sign_in, health):
+    for module in (images, sessions, events, export, webhooks, models, sign_in, health, studio):
         app.include_router(module.router)
     return app
 

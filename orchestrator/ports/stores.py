@@ -421,7 +421,7 @@ class SessionArchive(History, Protocol):
 
 Scope = Literal["edit", "read", "admin"]
 """`edit` makes and steers sessions, `read` looks at them, `admin` may do both, for every tenant."""
-SCOPES: Final = frozenset(get_args(Scope))
+SCOPES: Final[frozenset[Scope]] = frozenset(get_args(Scope))
 
 
 @dataclass(frozen=True, slots=True)
