@@ -144,8 +144,8 @@ class EditStudio extends LitElement {
 
   render() {
     return html`
-      <a class="button skip" href="#main" @click=${this._skip}>Skip to content</a>
       <header>
+        <button class="skip" @click=${() => this.renderRoot.querySelector("main").focus()}>Skip to content</button>
         <a class="mark" href="/studio" @click=${navigate} aria-label="EditThinker Studio">
           <svg viewBox="0 0 32 32" aria-hidden="true">
             <rect width="32" height="32" rx="8" fill="currentColor" />
@@ -166,12 +166,6 @@ class EditStudio extends LitElement {
       </header>
       <main id="main" tabindex="-1">${this._screen()}</main>
     `;
-  }
-
-  /** @param {Event} event */
-  _skip(event) {
-    event.preventDefault();
-    this.renderRoot.querySelector("main").focus();
   }
 
   _screen() {

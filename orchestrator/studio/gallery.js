@@ -28,6 +28,7 @@ const SORTS = [
 const [LEAST_WIDTH, TEXT_HEIGHT, GAP] = [208, 68, 16];
 /** Rows that are kept above and below what is seen. */
 const SPARE_ROWS = 2;
+const REFRESH_MS = 4000;
 const FINISHED = ["succeeded", "failed", "cancelled"];
 
 class EditGallery extends LitElement {
@@ -206,6 +207,7 @@ class EditGallery extends LitElement {
     document.title = "Sessions · EditThinker";
     this._resized.observe(this);
     addEventListener("scroll", this._scrolled, { passive: true });
+    this._clock = setInterval(() => this._refresh(), REFRESH_MS);
     this._reload();
   }
 
@@ -214,6 +216,7 @@ class EditGallery extends LitElement {
     this._abort.abort();
     this._resized.disconnect();
     removeEventListener("scroll", this._scrolled);
+    clearInterval(this._clock);
   }
 
   _measure() {
@@ -273,6 +276,19 @@ class EditGallery extends LitElement {
       this.failure = error.message;
     }
     this.busy = false;
+  }
+
+  /** Look again at the newest, while some of them are under way. */
+  async _refresh() {
+    const newest = this.items.slice(0, 100);
+    if (this.busy || document.hidden || newest.every(({ status }) => FINISHED.includes(status))) return;
+    const { signal } = this._abort;
+    const found = await api.list({ status: this.filters.status }, signal).catch(() => null);
+    if (!found || signal.aborted) return;
+    const known = new Set(found.data.map(({ id }) => id));
+    const older = this.items.slice(newest.length);
+    // With a filter by status, those that left it are gone.
+    this.items = [...found.data, ...older.filter(({ id }) => !known.has(id))];
   }
 
   /** How many sessions would fill the window and the next. */
@@ -392,7 +408,7 @@ class EditGallery extends LitElement {
     const url = each.best ? `${api.pathOf(each.id)}/image` : each.source.url;
     const word = STATUSES.find(([value]) => value === each.status)?.[1] ?? each.status;
     const score = each.scores ? each.scores.overall.toFixed(1) : "";
-    return html`<article class="card" role="listitem" ${vars({ "--x": `${x}px`, "--y": `${y}px` })}>
+    return html`<div class="card" role="listitem" ${vars({ "--x": `${x}px`, "--y": `${y}px` })}>
       ${this.choosing
         ? html`<input
             type="checkbox"
@@ -412,7 +428,7 @@ class EditGallery extends LitElement {
         </div>
       </a>
       ${score ? html`<span class="badge number" aria-label="Score ${score}">${score}</span>` : nothing}
-    </article>`;
+    </div>`;
   }
 
   _empty() {

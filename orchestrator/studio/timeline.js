@@ -9,6 +9,8 @@ import { controls } from "./shared-styles.js";
 import { best, candidateStatus, meets, same } from "./state.js";
 import { icons } from "./icons.js";
 
+/** CSS pixels between the chosen picture and the edge of the strip. */
+const SPACE = 24;
 const AUTHORS = { caller: "your words", preparer: "rewritten", thinker: "thinker", person: "a person" };
 const WORDS = {
   ...{ planned: "waiting", editing: "editing", edited: "being judged", critiqued: "", unscored: "no score" },
@@ -142,8 +144,13 @@ export class EditTimeline extends LitElement {
   /** @param {Map<string, unknown>} changed */
   updated(changed) {
     if (!changed.has("selected")) return;
+    const strip = this.renderRoot.querySelector("ol");
     const frame = this.renderRoot.querySelector('[aria-pressed="true"]');
-    frame?.scrollIntoView({ block: "nearest", inline: "nearest" });
+    if (!frame) return;
+    // Not scrollIntoView, which in Chromium also decides where the next Tab leads.
+    const [outer, inner] = [strip.getBoundingClientRect(), frame.getBoundingClientRect()];
+    if (inner.left < outer.left) strip.scrollLeft -= outer.left - inner.left + SPACE;
+    else if (inner.right > outer.right) strip.scrollLeft += inner.right - outer.right + SPACE;
   }
 
   /** @param {import("./state.js").Ref | null} ref */

@@ -100,7 +100,7 @@ def of_server(session: Any, number: int) -> dict[str, Any]:
     names = ("semantic", "quality", "overall", "semantic_spread", "quality_spread")
 
     def scores(given: dict[str, float] | None) -> list[float] | None:
-        return given and [given[name] for name in names]
+        return [given[name] for name in names] if given else None
 
     def candidate(each: dict[str, Any]) -> dict[str, Any]:
         preview = each.get("preview")
@@ -162,7 +162,8 @@ def recordings() -> dict[str, list[dict[str, Any]]]:
         file = archive.extractfile(member)
         assert file is not None
         first = {f"version 1, {name}": streams(text) for name, text in json.loads(file.read()).items()}
-    return first | json.loads((RECORDED / "studio-streams.json").read_text("utf-8"))
+    later: dict[str, list[dict[str, Any]]] = json.loads((RECORDED / "studio-streams.json").read_text("utf-8"))
+    return first | later
 
 
 @pytest.mark.parametrize("name", sorted(recordings()))
