@@ -69,7 +69,19 @@ async def sign_in(request: Request, response: Response, ctx: AnyAccess) -> SignI
     return shown.model_copy(update={"expires_at": ctx.clock.now() + SIGN_IN_S})
 
 
-@router.delete("", status_code=204, response_class=Response, responses=documented(ok={204: {"description": "Signed out."}}))
+_SIGNED_OUT: Final = {
+    "description": "Signed out.",
+    "headers": {
+        "Set-Cookie": {
+            "description": "Removes the browser's cookie, if it sent one.",
+            "schema": {"type": "string"},
+            "example": f'{COOKIE}=""; HttpOnly; Max-Age=0; Path=/; SameSite=strict',
+        }
+    },
+}
+
+
+@router.delete("", status_code=204, response_class=Response, responses=documented(ok={204: _SIGNED_OUT}))
 async def sign_out(request: Request, ctx: AnyAccess) -> Response:
     """Sign this browser out: its cookie is worthless from now on, on every replica within a second."""
     token = ctx.access.cookie(request)
