@@ -38,6 +38,10 @@ class SignInView(BaseModel):
     expires_at: float | None = Field(description="When the browser's sign-in ends, Unix seconds; null for a caller with a key.")
 
 
+def _scopes(of_key: frozenset[str]) -> list[Scope]:
+    return sorted(scope for scope in SCOPES if scope in of_key)
+
+
 @router.get("", responses=documented(example=_EXAMPLE))
 async def show_sign_in(request: Request, ctx: AnyAccess) -> SignInView:
     """Who the caller is, by its key or its browser's sign-in."""
@@ -46,7 +50,7 @@ async def show_sign_in(request: Request, ctx: AnyAccess) -> SignInView:
     key = await ctx.access.key(request)
     known = None if token_of(request) else await ctx.access.sign_in_of(request)
     return SignInView(
-        key_required=True, tenant=ctx.tenant, scopes=sorted(key.scopes), expires_at=known.expires_at if known else None
+        key_required=True, tenant=ctx.tenant, scopes=_scopes(key.scopes), expires_at=known.expires_at if known else None
     )
 
 
