@@ -8,7 +8,7 @@ from typing import Literal
 from services.embedded.instructions.colour_names import THINGS, Colour, hue_plural, match_colour, parse_hex
 from services.embedded.instructions.languages import corrected
 from services.embedded.instructions.tokens import Token, tokenize
-from services.embedded.instructions.vocabulary import KNOWN, LONGEST, LOOKS, STARTS, VOCABULARY, Entry, Role
+from services.embedded.instructions.vocabulary import KNOWN, LONGEST, LOOKS, SILENT, STARTS, VOCABULARY, Entry, Role
 
 _NO_ENTRY = Entry(Role.UNKNOWN)
 _TOP = 360.0  # a larger number without a unit is no amount: "1970"
@@ -119,8 +119,8 @@ def _look_up(words: tuple[str, ...]) -> tuple[Entry, int]:
         entry, look = VOCABULARY.get(words[:length]), LOOKS.get(words[:length])
         if look is not None:
             # Kept with the operation of the same name, which is meant where an amount is given.
-            kind, sign = (entry.kind, entry.sign) if entry is not None and entry.role is Role.OPERATION else (None, 1)
-            return Entry(Role.LOOK, kind, sign, word=look), length
+            named = entry is not None and entry.role is Role.OPERATION
+            return (replace(entry, role=Role.LOOK, word=look) if entry and named else Entry(Role.LOOK, word=look)), length
         if entry is not None:
             return entry, length
     return _NO_ENTRY, 0
@@ -131,7 +131,8 @@ def _measured_looks(concepts: list[Concept]) -> list[Concept]:
     out = list(concepts)
     for index, concept in enumerate(concepts):
         near = concepts[max(0, index - 3) : index + 4]
-        if concept.role is Role.LOOK and concept.entry.kind and any(other.role is Role.AMOUNT for other in near):
+        named = concept.role is Role.LOOK and concept.entry.kind and concept.entry.form != "complaint"
+        if named and any(other.role is Role.AMOUNT for other in near):
             out[index] = replace(concept, role=Role.OPERATION, entry=replace(concept.entry, role=Role.OPERATION, word=""))
     return out
 
@@ -166,7 +167,7 @@ def _split(concepts: list[Concept]) -> list[Clause]:
             current = close(Clause(joined=concept.role is not Role.BREAK, conjoined=concept.role is Role.JOIN))
         elif concept.role in _OPENS and not (concept.role is Role.KEEP and current.mood == "not"):
             mood: Mood = _OPENS[concept.role]  # type: ignore[assignment]
-            if all(other.role in (Role.FILLER, Role.PICTURE, Role.DETERMINER) for other in current.concepts):
+            if all(other.role in (*SILENT, Role.PICTURE, Role.DETERMINER) for other in current.concepts):
                 # "it is not …", "please don't …"
                 current.mood = mood
             else:

@@ -13,6 +13,7 @@ from functools import lru_cache
 from services.embedded.instructions import framing
 from services.embedded.instructions.clauses import Clause, Concept, read_clauses
 from services.embedded.instructions.colour_names import Colour
+from services.embedded.instructions.complaints import NoRequestError, settle
 from services.embedded.instructions.contradictions import contradictions
 from services.embedded.instructions.languages import language_of, to_english
 from services.embedded.instructions.operations import (
@@ -32,7 +33,7 @@ from services.embedded.instructions.operations import (
 )
 from services.embedded.instructions.regions import ClauseRegion, find_region
 from services.embedded.instructions.sliders import Sliders, finish, read_sliders, share
-from services.embedded.instructions.vocabulary import NOTHING_TO_PROTECT, REASONS, Role
+from services.embedded.instructions.vocabulary import NOTHING_TO_PROTECT, REASONS, SILENT, Role
 
 POSSIBLE = "light, colour, looks, sharpness, noise, framing, borders and quoted text of the whole picture can be changed"
 PART = (
@@ -45,7 +46,7 @@ MAX_LENGTH = 4000
 _MAGENTAS, _GREENS = ("magenta", "fuchsia", "pink"), ("green", "lime")
 _BLUES, _YELLOWS = ("blue", "cyan", "skyblue"), ("yellow", "orange", "gold", "amber")
 _EMPTY = frozenset(
-    {Role.FILLER, Role.PICTURE, Role.DETERMINER, Role.INSIDE, Role.TO, Role.CHANGE, Role.LEVEL, Role.EVERYTHING, Role.LIMIT}
+    {*SILENT, Role.PICTURE, Role.DETERMINER, Role.INSIDE, Role.TO, Role.CHANGE, Role.LEVEL, Role.EVERYTHING, Role.LIMIT}
     | {Role.CONTEXT, Role.PURPOSE, Role.ONLY, Role.SIZE, Role.VERB, Role.LIKE}
 )
 """A clause of nothing but these ("please", "make it") asks for nothing."""
@@ -74,6 +75,7 @@ class _Reading:
     misses: list[str] = field(default_factory=list)
     verb: Concept | None = None
     mood: str = "do"
+    complains: bool = False  # the clause before is a complaint
     chain: list[int] = field(default_factory=list)  # operations that share the current verb
 
     def add(self, *operations: Operation) -> None:
@@ -215,6 +217,11 @@ def _protect(reading: _Reading, region: Region, *, excepts: bool) -> None:
 
 def _read_request(reading: _Reading, clause: Clause) -> None:
     text = clause.text(reading.prompt)
+    try:
+        clause, reading.complains = settle(clause, complains=reading.complains)
+    except NoRequestError as exc:
+        reading.refuse(text, str(exc))
+        return
     named = find_region(clause)
     refused = next((leftover for leftover in named.leftovers if leftover.refused is not None), None)
     if refused is not None and refused.refused is not None and not refused.context:

@@ -5,12 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from services.embedded.instructions.clauses import Clause, Concept
-from services.embedded.instructions.operations import SPECS, TONES, Area, Kind, Operation, Region, Strength, Term
-from services.embedded.instructions.vocabulary import Role
+from services.embedded.instructions.operations import SPECS, TONES, Area, Kind, Operation, Region, Term
+from services.embedded.instructions.vocabulary import SILENT, Role
 
 _NAMES = (Role.OPERATION, Role.TONAL)
 _FULL_TURN = 180.0  # degrees of hue that count as 100 %
-_COMPLAINT = 0.4  # how much brighter what is too dark is made
 _STOPS = 2.0  # photographic stops that count as 100 % of exposure
 _DOWN_WHEN_DEEPENED = frozenset({*TONES, Kind.EXPOSURE})
 
@@ -25,17 +24,12 @@ class Draft:
     amount: float | None = None
     level: float = 0.0
     tonal: Area | None = None
-    reversed: bool = False
 
     @property
     def direction(self) -> int:
         """-1 down, 1 up, 0 where neither its word nor a verb says."""
-        return self._direction() * (-1 if self.reversed else 1)
-
-    def _direction(self) -> int:
         if self.verb is None:
-            measured = 0 if self.amount is None else 1
-            return self.sign or (-1 if self.reversed else measured)
+            return self.sign or (0 if self.amount is None else 1)
         word = self.verb.entry.word
         if word == "deepen":
             turn = -1 if self.kind in _DOWN_WHEN_DEEPENED else 1
@@ -45,15 +39,10 @@ class Draft:
             turn = self.verb.entry.sign
         return turn * (self.sign or 1)
 
-    def _unmeasured(self) -> float:
-        if self.reversed and SPECS[self.kind].strength is Strength.SLIDER:
-            return _COMPLAINT
-        return self.level or SPECS[self.kind].default
-
     @property
     def signed(self) -> float:
         """The share with every direction multiplied in; "decrease by -20%" means 20 % down."""
-        size = self.amount if self.amount is not None else self._unmeasured()
+        size = self.amount if self.amount is not None else self.level or SPECS[self.kind].default
         known_direction = self.verb is not None or self.sign < 0
         return self.direction * (abs(size) if known_direction and self.direction < 0 else size)
 
@@ -105,8 +94,7 @@ def _take_name(found: Sliders, concept: Concept, inherited: Concept | None, pend
     verb = found.verb if found.verb is not None else (inherited if entry.sign == 0 else None)
     if verb is not None and verb.entry.word == "add" and entry.sign != 0:
         verb = None
-    draft = Draft(kind, entry.sign, verb, level=entry.value, reversed=found.too)
-    found.too = False
+    draft = Draft(kind, entry.sign, verb, level=entry.value)
     if concept.role is Role.TONAL:
         if found.drafts and _confine(found.drafts[-1], kind):
             return pending
@@ -141,7 +129,7 @@ def _confine(draft: Draft, tonal: Kind) -> bool:
 
 def _take_amount(found: Sliders, concept: Concept, clause: Clause, index: int, pending: Concept | None) -> Concept | None:
     """Assign an amount to the slider before it, if that has none yet, or keep it for the next one."""
-    later = [other for other in clause.concepts[index + 1 : index + 4] if other.role not in (Role.FILLER, Role.VERB)]
+    later = [other for other in clause.concepts[index + 1 : index + 4] if other.role not in (*SILENT, Role.VERB)]
     following = later[0] if later else None
     before = found.drafts[-1] if found.drafts else None
     linked = index > 0 and clause.concepts[index - 1].role in (Role.TO, Role.INSIDE)

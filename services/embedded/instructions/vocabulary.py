@@ -18,12 +18,15 @@ Role = IntEnum(
     "Role",
     """OPERATION TONAL VERB CHANGE REPLACE KEEP LEVEL AREA LOOK REFUSED SIZE
 
-    UNCHANGED NEGATION LIMIT TOO ENOUGH EXCEPT ONLY IN_COLOUR SPLASH COLOUR_NOUN COLOURS DETERMINER INSIDE PURPOSE CONTEXT TO LIKE
-    JOIN INSTEAD HORIZONTAL VERTICAL UPSIDE_DOWN CLOCKWISE COUNTERCLOCKWISE SQUARE CROP ROTATE TEXT BORDER EVERYTHING PICTURE
-    FILLER
+    UNCHANGED NEGATION LIMIT TOO ENOUGH STATE REQUEST EXCEPT ONLY IN_COLOUR SPLASH COLOUR_NOUN COLOURS DETERMINER INSIDE PURPOSE
+    CONTEXT TO LIKE JOIN INSTEAD HORIZONTAL VERTICAL UPSIDE_DOWN CLOCKWISE COUNTERCLOCKWISE SQUARE CROP ROTATE TEXT BORDER
+    EVERYTHING PICTURE FILLER
 
     AMOUNT RATIO QUOTE COLOUR HUES BREAK COMMA UNKNOWN""",
 )
+
+SILENT = (Role.FILLER, Role.STATE, Role.REQUEST)
+"""Words that name nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +39,7 @@ class Entry:
         value: of an amount or a size, as a share; of an operation, its own default where that is not the usual one.
         word: a verb's direction (``more``, ``less``, ``add``, ``deepen``, ``recover``, ``shift``), a look's name, or the name of
             a group of refusals.
+        form: of an operation, the list of the table that it stands in, without its direction: "noun", "adjective", "complaint" …
     """
 
     role: Role
@@ -44,6 +48,7 @@ class Entry:
     value: float = 0.0
     area: Area | None = None
     word: str = ""
+    form: str = ""
 
 
 LONGEST = 6
@@ -75,7 +80,8 @@ def _entries() -> Iterator[tuple[str, Entry]]:
     for name, forms in TABLE["operations"].items():
         for form, text in forms.items():
             sign = 0 if form == "noun" else 1 if form.endswith("up") else -1
-            yield text, Entry(Role.OPERATION, Kind(name), sign, _DEFAULTS.get(form.split("_")[0], 0.0))
+            group = form.split("_")[0]
+            yield text, Entry(Role.OPERATION, Kind(name), sign, _DEFAULTS.get(group, 0.0), form=group)
 
 
 VOCABULARY = {words_of(phrase): entry for text, entry in _entries() for phrase in phrases_of(text)}

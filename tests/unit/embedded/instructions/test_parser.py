@@ -91,6 +91,35 @@ MEANT = {
     "make it 🔵": ["overlay blue +30%"],
 }
 
+# A quality of the picture as it is asks for the opposite, or for nothing.
+COMPLAINTS = {
+    "looks washed out": ["contrast +40%"],
+    "it's so flat": ["contrast +40%"],
+    "the colours are dull": ["saturation +40%"],
+    "this is so gloomy": ["exposure +40%"],
+    "it came out dark": ["exposure +40%"],
+    "the picture feels cold": ["warmth +40%"],
+    "it's a bit hazy": ["haze -15%"],
+    "a bit grainy": ["denoise +15%"],
+    "kinda blurry isn't it": ["sharpen +40%"],
+    "the contrast is too low": ["contrast +30%"],
+    "it feels a little too dark and cold": ["exposure +40%", "warmth +40%"],
+    "pls brighten, looks gloomy": ["exposure +40%"],
+    "it looks great, make it warmer": ["warmth +30%"],
+}
+DESCRIBED = [
+    "looks too vintage",
+    "too moody for the brochure",
+    "looks like a polaroid",
+    "it's sepia",
+    "it is black and white",
+    "coffee looks washed out",
+    "skin looks too red",
+    "winter is coming",
+    "the dark side of the moon is a great album",
+    "the border of the table is broken",
+]
+
 REFUSED = {
     "remove the car": "not recognised",
     "add a spaceship": "not recognised",
@@ -125,11 +154,17 @@ REFUSED = {
 }
 
 
-@pytest.mark.parametrize("prompt", [*READ_AS, *MEANT])
+@pytest.mark.parametrize("prompt", [*READ_AS, *MEANT, *COMPLAINTS])
 def test_an_instruction_is_read(prompt: str) -> None:
     reading = parse(prompt)
-    assert [operation.describe() for operation in reading.operations] == (READ_AS | MEANT)[prompt]
+    assert [operation.describe() for operation in reading.operations] == (READ_AS | MEANT | COMPLAINTS)[prompt]
     assert not reading.unjudged and not reading.refusals
+
+
+@pytest.mark.parametrize("prompt", DESCRIBED)
+def test_what_only_describes_is_refused(prompt: str) -> None:
+    reading = parse(prompt)
+    assert reading.refusals and not reading.operations and not reading.looks
 
 
 @pytest.mark.parametrize("prompt", REFUSED)
