@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from services.embedded.instructions.colour_names import THINGS, Colour, hue_plural, match_colour, parse_hex
+from services.embedded.instructions.colour_names import Colour, hue_plural, match_colour, parse_hex
 from services.embedded.instructions.languages import corrected
 from services.embedded.instructions.tokens import Token, tokenize
 from services.embedded.instructions.vocabulary import KNOWN, LONGEST, LOOKS, STARTS, VOCABULARY, Entry, Role
@@ -73,7 +73,7 @@ def read_clauses(prompt: str) -> list[Clause]:
         concept, taken = _match_one(tokens, position)
         concepts.append(concept)
         position += taken
-    return _split(_measured_looks(_name_things(concepts)))
+    return _split(_measured_looks(concepts))
 
 
 def _spelled(token: Token) -> Token:
@@ -133,18 +133,6 @@ def _measured_looks(concepts: list[Concept]) -> list[Concept]:
         near = concepts[max(0, index - 3) : index + 4]
         if concept.role is Role.LOOK and concept.entry.kind and any(other.role is Role.AMOUNT for other in near):
             out[index] = replace(concept, role=Role.OPERATION, entry=replace(concept.entry, role=Role.OPERATION, word=""))
-    return out
-
-
-def _name_things(concepts: list[Concept]) -> list[Concept]:
-    """Treat "the tomato" as a thing although tomato is also a colour."""
-    out = list(concepts)
-    for index in range(1, len(out)):
-        concept = out[index]
-        alone = not (index + 1 < len(out) and out[index + 1].role in (Role.UNKNOWN, Role.REFUSED))
-        pointed = out[index - 1].words[-1] in ("the", "this", "that")
-        if concept.role is Role.COLOUR and concept.words[0] in THINGS and pointed and alone:
-            out[index] = Concept(Role.UNKNOWN, concept.words, concept.start, concept.end)
     return out
 
 

@@ -32,9 +32,9 @@ def _from_hex(code: str) -> Rgb:
 
 _NAMES: dict[str, str] = TABLE["colours"]
 COLOURS: dict[str, Rgb] = {name: _from_hex(code) for name, code in _pairs(f"{_NAMES['plain']} {_NAMES['css']}")}
-THINGS = frozenset(_NAMES["things"].split())
-"""Names of colours that are also names of things: "the tomato" is a thing, "the red" a range of hues."""
 _PLURALS = dict(_pairs(_NAMES["plurals"]))
+HUES = frozenset(_PLURALS.values())
+"""Names of colours that also name a range of hues: "the red" is one, "the tomato" is not."""
 _MODIFIERS = {name: float(share) for name, share in _pairs(_NAMES["modifiers"])}
 # Every start of a name is a word that may begin it: "sky blue" is found under skyblue.
 _STARTS = frozenset(name[:end] for name in COLOURS for end in range(2, len(name) + 1)) | frozenset(_MODIFIERS)

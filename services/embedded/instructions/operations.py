@@ -11,7 +11,7 @@ Kind = StrEnum(
     "Kind",
     """FLIP_HORIZONTAL FLIP_VERTICAL ROTATE STRAIGHTEN CROP
     WHITE_BALANCE DENOISE HAZE EXPOSURE HIGHLIGHTS SHADOWS WHITES BLACKS MIDTONES CONTRAST
-    WARMTH TINT HUE VIBRANCE SATURATION RECOLOUR MONOCHROME SEPIA SPLIT_TONE OVERLAY INVERT
+    WARMTH TINT HUE VIBRANCE SATURATION MONOCHROME SEPIA SPLIT_TONE OVERLAY INVERT
     CLARITY SHARPEN BLUR GLOW VIGNETTE GRAIN TEXT BORDER""",
 )
 """Every operation that can be named; its value is its name in lower case."""
@@ -27,28 +27,19 @@ class Strength(StrEnum):
     EXACT = "exact"  # not varied: a crop, a flip, a text
 
 
-Area = StrEnum("Area", "SKY HUE TOP BOTTOM LEFT RIGHT CENTRE EDGES SHADOWS MIDTONES HIGHLIGHTS")
+Area = StrEnum("Area", "HUE TOP BOTTOM LEFT RIGHT CENTRE EDGES SHADOWS MIDTONES HIGHLIGHTS")
 """The parts of a picture that an instruction can name."""
 
 
 @dataclass(frozen=True, slots=True)
 class Term:
-    """One area.
-
-    Attributes:
-        area: which.
-        colour: the range of hues, where the area is ``HUE``.
-        thing: the noun behind the colour ("the red car"): one connected part of the picture; empty for every part of the hue.
-    """
+    """One area; ``colour`` names the range of hues, where the area is ``HUE``."""
 
     area: Area
     colour: Colour | None = None
-    thing: str = ""
 
     def __str__(self) -> str:
-        if self.colour is None:
-            return self.area.value
-        return f"{self.colour} {self.thing}" if self.thing else f"{self.colour} hues"
+        return self.area.value if self.colour is None else f"{self.colour} hues"
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +48,11 @@ class Region:
 
     terms: tuple[Term, ...] = ()
     inverted: bool = False
+
+    @property
+    def of_hues(self) -> bool:
+        """Whether a range of hues is part of it."""
+        return any(term.area is Area.HUE for term in self.terms)
 
     def __str__(self) -> str:
         names = " and ".join(str(term) for term in self.terms) or "whole picture"
@@ -74,7 +70,7 @@ class Operation:
         kind: which.
         amount: a share, -1 to 1; of hue, 1 is 180 degrees.
         region: what it is confined to.
-        colour: of a tint, a new colour, a text or a border.
+        colour: of a tint, a text or a border.
         text: the quoted text.
         positions: where a text stands, or which sides are cropped.
         degrees: of a rotation, clockwise.
@@ -100,7 +96,7 @@ class Operation:
         return self.kind, self.region, str(self.colour or "")
 
     def describe(self) -> str:
-        """One line for the ``applied`` list, such as ``exposure +20% (sky)``."""
+        """One line for the ``applied`` list, such as ``exposure +20% (top)``."""
         parts = [self.kind.value]
         if self.text is not None:
             parts.append(f'"{self.text}"')
@@ -191,7 +187,7 @@ _FRAME = {
 SPECS: dict[Kind, Spec] = {
     **dict.fromkeys(Kind, _SLIDER),
     **dict.fromkeys((Kind.FLIP_HORIZONTAL, Kind.FLIP_VERTICAL, Kind.ROTATE, Kind.STRAIGHTEN), _GEOMETRY),
-    **dict.fromkeys((Kind.RECOLOUR, Kind.MONOCHROME, Kind.INVERT, Kind.WHITE_BALANCE), _COVER),
+    **dict.fromkeys((Kind.MONOCHROME, Kind.INVERT, Kind.WHITE_BALANCE), _COVER),
     **_FRAME,
     Kind.SEPIA: _COVER,
     Kind.VIGNETTE: Spec(regional=False),
@@ -214,6 +210,8 @@ TONES = {
     Kind.BLACKS: Area.SHADOWS,
 }
 """Operations on a range of tones, whose names can also confine another operation ("warm the shadows")."""
+HUE_KINDS = frozenset({Kind.EXPOSURE, Kind.WARMTH, Kind.HUE, Kind.VIBRANCE, Kind.SATURATION})
+"""Operations that a range of hues can confine, as in the panels of photo editors: a soft band of hues is enough for them."""
 COLOUR_KINDS = frozenset(
     {Kind.WHITE_BALANCE, Kind.WARMTH, Kind.TINT, Kind.HUE, Kind.VIBRANCE, Kind.SATURATION, Kind.OVERLAY, Kind.SPLIT_TONE}
 )

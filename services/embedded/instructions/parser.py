@@ -17,10 +17,10 @@ from services.embedded.instructions.contradictions import contradictions
 from services.embedded.instructions.languages import language_of, to_english
 from services.embedded.instructions.operations import (
     COLOUR_KINDS,
+    HUE_KINDS,
     ORDER,
     SPECS,
     TONES,
-    Area,
     Instruction,
     Kind,
     NamedLook,
@@ -36,10 +36,10 @@ from services.embedded.instructions.vocabulary import NOTHING_TO_PROTECT, REASON
 
 POSSIBLE = "light, colour, looks, sharpness, noise, framing, borders and quoted text of the whole picture can be changed"
 PART = (
-    "this part cannot be told from the rest of the picture; a side, the sky, a colour (“the reds”) or a range of tones "
-    "(“the shadows”) can be, or the whole picture"
+    "this part cannot be told from the rest of the picture without a model; a side, a range of tones (“the shadows”) or of hues "
+    "(“the reds”), or the whole picture can be changed"
 )
-_OF_A_PART = "a part of it can be made brighter, darker, warmer, cooler, more or less colourful"
+_OF_A_PART = "a side, or a range of tones or hues can be made brighter, darker, warmer, cooler, more or less colourful"
 MAX_LENGTH = 4000
 """Characters of an instruction that are parsed."""
 _MAGENTAS, _GREENS = ("magenta", "fuchsia", "pink"), ("green", "lime")
@@ -100,6 +100,8 @@ def parse(prompt: str) -> Instruction:
         reading.unjudged.append("the rest of a very long instruction")
     _settle_misses(reading)
     operations = _merge(reading.operations)
+    confined = [one for one in operations if one.region.of_hues and one.kind not in HUE_KINDS]
+    reading.refusals += [Refusal(one.clause, REASONS["colour"]) for one in confined]
     reading.refusals += contradictions(operations, reading.looks, reading.forbidden, reading.unwanted)
     if not (operations or reading.looks or reading.refusals):
         phrase = prompt.strip()[:_SHOWN]
@@ -173,12 +175,12 @@ def _continues(clause: Clause, mood: str) -> bool:
 def _read_protection(reading: _Reading, clause: Clause, *, excepts: bool) -> None:
     """What must not happen or change: operations are ruled out, regions protected, the rest refused."""
     named = find_region(clause)
-    if clause.has(Role.ONLY, Role.SPLASH) and clause.has(Role.IN_COLOUR, Role.SPLASH) and named.terms:
-        reading.add(_splash(named, clause.text(reading.prompt)))
+    if named.region.of_hues:
+        reading.refuse(clause.text(reading.prompt), REASONS["colour"])
         return
     kinds = _ruled_out(reading, clause, whole=not named.terms)
     if named.terms and not kinds - COLOUR_KINDS:
-        _protect(reading, named.region, excepts=excepts or clause.has(Role.IN_COLOUR))
+        _protect(reading, named.region, excepts=excepts)
     reading.forbidden |= kinds if not named.terms else set()
     for leftover in named.leftovers:
         words = {word for concept in leftover.concepts for word in concept.words}
@@ -196,10 +198,6 @@ def _ruled_out(reading: _Reading, clause: Clause, *, whole: bool) -> set[Kind]:
     roles = (Role.CROP, Role.ROTATE, Role.TEXT, *((Role.BORDER,) if whole else ()))
     kinds |= {Kind[role.name] for role in roles if clause.has(role)}
     return kinds | (COLOUR_KINDS if whole and clause.has(Role.COLOURS) else set())
-
-
-def _splash(named: ClauseRegion, text: str) -> Operation:
-    return Operation(Kind.MONOCHROME, 1.0, Region(named.region.terms, inverted=True), clause=text)
 
 
 def _protect(reading: _Reading, region: Region, *, excepts: bool) -> None:
@@ -255,6 +253,8 @@ def _read_adjustments(reading: _Reading, clause: Clause, named: ClauseRegion, te
         _report(reading, named, object_asked=bool(operations) and not looks)
     elif clause.has(Role.LIKE) and not clause.has(Role.UNKNOWN, Role.OPERATION):
         reading.unjudged.append(text)
+    elif named.region.of_hues:
+        reading.refuse(text, REASONS["colour"])  # "only the red in colour"
     elif any(concept.role not in _EMPTY for concept in clause.concepts):
         _miss(reading, clause, text)
 
@@ -265,6 +265,8 @@ def _refuses(reading: _Reading, clause: Clause, named: ClauseRegion, found: Sequ
     thing = next((leftover for leftover in named.leftovers if leftover.thing and not leftover.context), None)
     if thing is not None and not named.terms and not looks and clause.has(Role.COLOUR):
         reading.refuse(thing.text(reading.prompt), PART)  # "make the cup blue"
+    elif not looks and _new_colours(clause, named) and _is_recoloured(clause):
+        reading.refuse(text, REASONS["colour"])
     elif looks and _adds_a_thing(clause):
         reading.refuse(text, REASONS["object"])  # "add a spaceship"
     elif looks and (named.terms or clause.has(Role.REPLACE)):
@@ -274,6 +276,12 @@ def _refuses(reading: _Reading, clause: Clause, named: ClauseRegion, found: Sequ
     else:
         return False
     return True
+
+
+def _is_recoloured(clause: Clause) -> bool:
+    """Whether the clause's new colour is to take the place of others: "make the reds blue", not "make it more magenta"."""
+    other_use = clause.has(Role.VERB, Role.OPERATION, Role.TONAL, Role.TOO)
+    return clause.has(Role.REPLACE) or (clause.has(Role.CHANGE) and not other_use)
 
 
 def _adds_a_thing(clause: Clause) -> bool:
@@ -350,30 +358,29 @@ def _extend_chain(reading: _Reading, named: ClauseRegion, sliders: Sliders) -> b
 
 
 def _colour_operations(clause: Clause, named: ClauseRegion, sliders: Sliders, text: str) -> list[Operation | None]:
-    """The operations of a clause with a colour: recolouring, tints, split toning, "more blue", "boost the colours"."""
-    concepts = clause.concepts  # a colour in a comparison ("like a grey day") only describes
-    described = next((index for index, concept in enumerate(concepts) if concept.role is Role.LIKE), len(concepts))
-    colours = [
-        concept
-        for index, concept in enumerate(concepts)
-        if concept.role is Role.COLOUR and index not in named.used_colours and index < described
-    ]
-    if clause.has(Role.SPLASH, Role.IN_COLOUR) and named.terms:
-        return [_splash(named, text)]
+    """The operations of a clause with a colour: tints, split toning, "more blue", "boost the colours"."""
+    colours = _new_colours(clause, named)
     kinds = {draft.kind for draft in sliders.drafts}
     if colours and not kinds - {Kind.OVERLAY, *TONES}:
         # "a pink light" only describes
-        asks = bool(sliders.drafts) or sliders.verb is not None or sliders.too or clause.has(Role.CHANGE, Role.REPLACE)
+        asks = bool(sliders.drafts) or sliders.verb is not None or sliders.too
         return [_coloured(clause, named, sliders, colours[-1], text)] if asks else []
-    if not kinds and sliders.verb is not None:
-        hues = any(term.area is Area.HUE for term in named.terms)
-        if (hues or clause.has(Role.COLOURS)) and sliders.verb.entry.word not in ("add", "shift"):
-            amount, explicit = _colour_amount(sliders)
-            saturation = Operation(Kind.SATURATION, amount, named.region, explicit=explicit, clause=text)
-            if sliders.verb.entry.word != "deepen":
-                return [saturation]
-            return [replace(saturation, kind=Kind.EXPOSURE, amount=-amount), saturation]  # deep colours are dark as well
-    return []
+    names_colours = named.region.of_hues or clause.has(Role.COLOURS)
+    if kinds or sliders.verb is None or not names_colours or sliders.verb.entry.word in ("add", "shift"):
+        return []
+    amount, explicit = _colour_amount(sliders)
+    saturation = Operation(Kind.SATURATION, amount, named.region, explicit=explicit, clause=text)
+    if sliders.verb.entry.word != "deepen":
+        return [saturation]
+    return [replace(saturation, kind=Kind.EXPOSURE, amount=-amount), saturation]  # deep colours are dark as well
+
+
+def _new_colours(clause: Clause, named: ClauseRegion) -> list[Concept]:
+    """The colours that name no part; one in a comparison ("like a grey day") only describes."""
+    concepts = clause.concepts
+    described = next((index for index, concept in enumerate(concepts) if concept.role is Role.LIKE), len(concepts))
+    free = [index for index in range(described) if index not in named.used_colours]
+    return [concepts[index] for index in free if concepts[index].role is Role.COLOUR]
 
 
 def _coloured(clause: Clause, named: ClauseRegion, sliders: Sliders, concept: Concept, text: str) -> Operation | None:
@@ -387,16 +394,11 @@ def _coloured(clause: Clause, named: ClauseRegion, sliders: Sliders, concept: Co
     if tonal is not None:
         region = Region((*named.region.terms, Term(tonal)))
         return Operation(Kind.SPLIT_TONE, amount, region, colour, explicit=explicit, clause=text)
-    if clause.has(Role.CHANGE, Role.REPLACE) and any(term.area in (Area.HUE, Area.SKY) for term in named.terms):
-        share_given = abs(amount) if explicit else 1.0
-        return Operation(Kind.RECOLOUR, share_given, named.region, colour, explicit=explicit, clause=text)
     before = clause.concepts[clause.concepts.index(concept) - 1]
     toward = before.words[-1] in ("towards", "toward", "to", "more", "less")
     if toward and (sliders.drafts or before.role is Role.VERB) and colour.name in (*_MAGENTAS, *_GREENS):
         sign = 1 if colour.name in _MAGENTAS else -1
         return Operation(Kind.TINT, sign * amount, named.region, explicit=explicit, clause=text)
-    if clause.has(Role.REPLACE):
-        return None
     return Operation(Kind.OVERLAY, amount, named.region, colour, explicit=explicit, clause=text)
 
 

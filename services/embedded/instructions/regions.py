@@ -5,13 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from services.embedded.instructions.clauses import Clause, Concept
-from services.embedded.instructions.operations import Area, Region, Term
+from services.embedded.instructions.colour_names import HUES
+from services.embedded.instructions.operations import Area, Kind, Region, Term
 from services.embedded.instructions.vocabulary import REASONS, Role
 
 _POINTERS = frozenset(
     {"the", "this", "that", "these", "those", "all", "any", "every", "his", "her", "their", "my", "your", "our"}
 )
-_NAMES_AFTER = (Role.OPERATION, Role.TONAL, Role.LOOK, Role.AREA, Role.HUES, Role.BORDER, Role.PICTURE, Role.TEXT)
+_NAMES_AFTER = (Role.TONAL, Role.LOOK, Role.AREA, Role.HUES, Role.BORDER, Role.PICTURE, Role.TEXT)
 _UNREAD = (Role.UNKNOWN, Role.REFUSED)
 
 
@@ -44,10 +45,10 @@ class Leftover:
 
 @dataclass(slots=True)
 class ClauseRegion:
-    """What a clause is confined to, the colours that name it, and what is left over."""
+    """What a clause is confined to, the colours that name it or a thing, and what is left over."""
 
     terms: list[Term] = field(default_factory=list)
-    used_colours: set[int] = field(default_factory=set)  # indices of colours that name a region
+    used_colours: set[int] = field(default_factory=set)  # indices of colours that name a range of hues or a thing
     leftovers: list[Leftover] = field(default_factory=list)
 
     @property
@@ -57,10 +58,8 @@ class ClauseRegion:
 
 
 def find_region(clause: Clause) -> ClauseRegion:
-    """Read areas, hues ("the reds") and coloured things ("the red car") out of a clause."""
+    """Read areas and hues ("the reds") out of a clause; a coloured thing ("the red car") is left over."""
     found = ClauseRegion()
-    changes = clause.has(Role.CHANGE, Role.REPLACE) and not clause.has(Role.AREA, Role.HUES, Role.BORDER)
-    several = changes and len(clause.all(Role.COLOUR)) > 1
     concepts = clause.concepts
     index = 0
     while index < len(concepts):
@@ -69,11 +68,12 @@ def find_region(clause: Clause) -> ClauseRegion:
             found.terms.append(Term(concept.entry.area))
         elif concept.role is Role.HUES:
             found.terms.append(Term(Area.HUE, concept.colour))
-        elif concept.role is Role.COLOUR and (several or _names_a_hue(concepts, index)):
-            several = False  # "turn everything red to green": the first is what changes
+        elif concept.role is Role.COLOUR and concept.colour is not None and _is_pointed_at(concepts, index):
             end = _end_of_run(concepts, index + 1)
-            thing = " ".join(word for other in concepts[index + 1 : end] for word in other.words)
-            found.terms.append(Term(Area.HUE, concept.colour, thing))
+            if end == index + 1 and concept.colour.name in HUES:
+                found.terms.append(Term(Area.HUE, concept.colour))
+            else:
+                found.leftovers.append(_leftover(concepts, index, end))
             found.used_colours.add(index)
             index = end - 1
         elif concept.role in _UNREAD:
@@ -91,15 +91,16 @@ def _end_of_run(concepts: list[Concept], index: int) -> int:
     return index
 
 
-def _names_a_hue(concepts: list[Concept], index: int) -> bool:
-    """Whether a colour names a range of hues: "the red", "the red car", not "a red tint", "to red" or "text in red"."""
+def _is_pointed_at(concepts: list[Concept], index: int) -> bool:
+    """Whether a colour is that of a part: "the red", "the red car", not "a red tint", "to red" or "text in red"."""
     before = concepts[index - 1] if index else None
     after = concepts[index + 1] if index + 1 < len(concepts) else None
     if before is None:
         return False
     if before.role in (Role.EXCEPT, Role.ONLY):
         return True
-    return before.words[-1] in _POINTERS and not (after is not None and after.role in _NAMES_AFTER)
+    named_after = after is not None and (after.role in _NAMES_AFTER or after.entry.kind is Kind.OVERLAY)
+    return (before.role is Role.EVERYTHING or before.words[-1] in _POINTERS) and not named_after
 
 
 def _leftover(concepts: list[Concept], start: int, end: int) -> Leftover:

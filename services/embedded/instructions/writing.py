@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from services.embedded.instructions.operations import SPECS, WHOLE, Area, Kind, Operation, Region
+from services.embedded.instructions.operations import SPECS, WHOLE, Kind, Operation, Region
 from services.embedded.instructions.table import TABLE
 
 _PHRASES: dict[Kind, list[list[str]]] = {
@@ -47,15 +47,8 @@ def _where(operation: Operation) -> str:
 
 
 def region_phrase(region: Region) -> str:
-    """The region in words, "the sky and the red car"."""
-    names = []
-    for term in region.terms:
-        colour = str(term.colour or "")
-        if term.area is Area.HUE:
-            names.append(f"the {colour} {term.thing}".strip() if term.thing or colour.startswith("#") else f"the {colour}")
-        else:
-            names.append(f"the {term.area.value}")
-    return " and ".join(names)
+    """The region in words, "the top and the left"."""
+    return " and ".join(f"the {term.colour or term.area}" for term in region.terms)
 
 
 def _detail(operation: Operation) -> str:
@@ -72,7 +65,7 @@ def _shape(ratio: float) -> str:
 
 def variant_in(text: str, operation: Operation) -> int:
     """Which phrase of an operation a text in lower case uses (0 when none is recognised)."""
-    plain = replace(operation, region=operation.region if operation.kind in (Kind.RECOLOUR, Kind.SPLIT_TONE) else WHOLE)
+    plain = replace(operation, region=operation.region if operation.kind is Kind.SPLIT_TONE else WHOLE)
     for index in range(variants(operation)):
         for signed in (plain, replace(plain, amount=-plain.amount)) if SPECS[plain.kind].signed else (plain,):
             stem = phrase(signed, index).lower().split(" by ")[0].split(" of ")[0]

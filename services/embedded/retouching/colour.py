@@ -1,4 +1,4 @@
-"""Colour: white balance, saturation, hue, tints, recolouring. Illuminants in linear light, the rest in CIELAB."""
+"""Colour: white balance, saturation, hue, tints. Illuminants in linear light, the rest in CIELAB."""
 
 from __future__ import annotations
 
@@ -27,8 +27,6 @@ _CAST_AGREES, _CAST_SEEN = 9.0, 6.0  # distances in a*, b*; on photographs witho
 _LUMINANCE = f32([0.2126, 0.7152, 0.0722])
 _NEUTRAL_LAYER = 8.0  # chroma below which a colour counts as black, grey or white
 _SPLIT_CHROMA = 42.0
-_NEUTRAL_TARGET = 10.0  # the same for a new colour of an object: chroma below which it counts as black, grey or white
-_INSIDE = 0.5  # weight of a mask from which a pixel belongs to the object
 
 
 def cast_of(lab: F32) -> tuple[float, float] | None:
@@ -200,33 +198,5 @@ def invert(picture: Picture, amount: float, mask: F32 | None) -> None:
         positive = encode(np.clip(lab_to_linear(lab), 0, 1), rows.start)
         negative = linear_to_lab(decode(255 - positive))
         return lab + np.float32(amount) * (negative - lab)
-
-    picture.point(mask, retouch)
-
-
-def recolour(picture: Picture, amount: float, mask: F32 | None, colour: Colour) -> None:
-    """Give the masked object another colour and keep its shading.
-
-    Hue becomes the target's; chroma keeps its variation about the target's; lightness moves as a whole, so that its median
-    comes close to the target's. For white, grey and black, chroma is removed and the median becomes the target's.
-    """
-    target = colour_to_lab(colour.rgb)
-    neutral = float(np.hypot(target[1], target[2])) < _NEUTRAL_TARGET
-    covered = picture.lab.reshape(-1, 3) if mask is None else picture.lab[mask > _INSIDE]
-    if len(covered) == 0:
-        covered = picture.lab.reshape(-1, 3)
-    middle = float(np.median(covered[:, 0]))
-    own_chroma = max(6.0, float(np.median(np.hypot(covered[:, 1], covered[:, 2]))))
-    lift = (1.0 if neutral else 0.6) * (target[0] - middle)
-
-    def retouch(lab: F32, _: slice) -> F32:
-        # Moving middle tones most preserves the shading: black stays dark and highlights stay light.
-        weight = np.clip(np.minimum(lab[..., 0] / max(middle, 8.0), (100 - lab[..., 0]) / max(100 - middle, 8.0)), 0, 1)
-        lightness = np.clip(lab[..., 0] + lift * weight**0.7, 0, 100).astype(np.float32)
-        after = painted(lightness, colour.rgb)
-        if not neutral:
-            variation = np.clip(np.hypot(lab[..., 1], lab[..., 2]) / own_chroma, 0.55, 1)
-            after[..., 1:] *= variation[..., None]
-        return lab + np.float32(amount) * (after - lab)
 
     picture.point(mask, retouch)

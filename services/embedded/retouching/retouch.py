@@ -22,7 +22,7 @@ _PLAIN: dict[Kind, Callable[[Picture, float, F32 | None], None]] = {
     )
 }
 _COLOURED: dict[Kind, Callable[[Picture, float, F32 | None, Colour], None]] = {
-    Kind(function.__name__): function for function in (colour.overlay, colour.split_tone, colour.recolour)
+    Kind(function.__name__): function for function in (colour.overlay, colour.split_tone)
 }
 
 

@@ -21,7 +21,7 @@ from services.embedded.cielab import F32, U8, f32
 from services.embedded.geometry import NotTiltedError, reshape, tilt_of
 from services.embedded.instructions.operations import DRAWN, GEOMETRY, Instruction, Kind, Operation, Region
 from services.embedded.regions import Regions, UnclearRegionError
-from services.embedded.thinker.forward import applied, mask_of
+from services.embedded.thinker.forward import applied
 from services.embedded.thinker.looks import LOOKS, Look, fitted, in_look, joined
 from services.embedded.thinker.measurements import FRAME, Comparison, Tone, gap, reduce_picture, structure_of, tone_of
 from services.embedded.thinker.pictures import fit, flatten, reduce
@@ -120,9 +120,7 @@ def gather(instruction: Instruction, source: U8, candidate: U8) -> Evidence:
         changed = applied(thumb, operations, masks)
         changed = changed if look is None else in_look(changed, look)
         for region in instruction.protected:
-            mask = mask_of(region, thumb, masks)
-            if mask is not None:
-                changed = f32(changed + (thumb - changed) * mask[..., None])
+            changed = f32(changed + (thumb - changed) * masks[region][..., None])
         return changed
 
     def without(one: Operation) -> F32:

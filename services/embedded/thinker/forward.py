@@ -12,8 +12,8 @@ from dataclasses import replace
 import numpy as np
 
 from services.embedded.cielab import F32
-from services.embedded.instructions.operations import DRAWN, GEOMETRY, TONES, WHOLE, Area, Kind, Operation, Region
-from services.embedded.regions import outside, side, tone_range
+from services.embedded.instructions.operations import DRAWN, GEOMETRY, Kind, Operation, Region
+from services.embedded.regions import mask_in
 from services.embedded.retouching.picture import Picture
 from services.embedded.retouching.retouch import retouch
 from services.embedded.thinker.pictures import showable
@@ -28,26 +28,12 @@ _NO_PATTERN = np.random.default_rng(0)  # never drawn from: grain is not modelle
 def applied(
     thumb: F32, operations: Sequence[Operation], masks: Mapping[Region, F32], gains: Mapping[Key, float] | None = None
 ) -> F32:
-    """The (h, w, 3) CIELAB thumb after the modelled operations among these; ``masks`` has those of their regions."""
+    """The (h, w, 3) CIELAB thumb after the modelled operations among these; regions without a mask are found on the thumb."""
     picture = Picture.of_lab(thumb)
     for operation in operations:
-        mask = mask_of(operation.region, thumb, masks)
-        if operation.kind in MODELLED and (operation.region == WHOLE or mask is not None):
+        if operation.kind in MODELLED:
+            mask = masks[operation.region] if operation.region in masks else mask_in(thumb, operation.region)
             gain = 1.0 if gains is None else gains.get(operation.key, 1.0)
             amount = float(np.clip(operation.amount * gain, -1.0, 1.5))
             retouch(picture, replace(operation, amount=amount), amount, mask, _NO_PATTERN)
     return showable(picture.lab)
-
-
-def mask_of(region: Region, thumb: F32, masks: Mapping[Region, F32]) -> F32 | None:
-    """The mask (h, w) of a region: the given one, or that of tones and sides, which a thumb shows as well; else None."""
-    if region in masks or not region.terms:
-        return masks.get(region)
-    if any(term.area in (Area.HUE, Area.SKY) for term in region.terms):
-        return None
-    parts = [
-        tone_range(thumb[..., 0], term.area) if term.area in TONES.values() else side(thumb.shape[0], thumb.shape[1], term.area)
-        for term in region.terms
-    ]
-    mask: F32 = np.maximum.reduce(parts)
-    return outside(mask) if region.inverted else mask

@@ -177,11 +177,11 @@ def _look_figures(evidence: Evidence, left: float) -> str:
 def _protected(evidence: Evidence) -> list[Part]:
     out: list[Part] = []
     for region in evidence.instruction.protected:
-        name, why, mask = f"keep {region}", evidence.unclear.get(region), evidence.masks.get(region)
-        if why or mask is None or not evidence.comparison.in_place:
-            out.append(_unmeasured(name, why or "it is not found again"))
+        name = f"keep {region}"
+        if not evidence.comparison.in_place:
+            out.append(_unmeasured(name, "it is not found again"))
             continue
-        inside = mask > 0.9
+        inside = evidence.masks[region] > 0.9
         moved = float(delta_e(evidence.after, evidence.start)[inside].mean()) if inside.any() else 0.0
         out.append(Part(name, 1.0 - 2.0 * _ramp(moved, 1.5, 5.0), 0.4, f"it changed by {moved:.1f} CIELAB"))
     return out

@@ -21,7 +21,7 @@ UNDAMAGED = 9.7
 _BEYOND = 1.35  # how far past the expected picture a change still lies on its way
 _SOFTENS = (Kind.BLUR, Kind.DENOISE, Kind.GLOW, Kind.HAZE, Kind.INVERT)
 _RIMS = (Kind.CLARITY, Kind.SHADOWS, Kind.HIGHLIGHTS, Kind.GLOW)
-_REMAKES_EDGES = (Kind.BLUR, Kind.DENOISE, Kind.RECOLOUR, Kind.TEXT, Kind.BORDER, Kind.INVERT)
+_REMAKES_EDGES = (Kind.BLUR, Kind.DENOISE, Kind.TEXT, Kind.BORDER, Kind.INVERT)
 
 Fault = Literal["clipping", "colour", "texture", "detail", "size", "rest"]
 """What a damage is about; `rest` is a change that was not requested."""

@@ -15,10 +15,10 @@ import numpy as np
 from services.embedded.cielab import colour_to_lab
 from services.embedded.instructions import parse
 from services.embedded.instructions.colour_names import COLOURS, Colour
-from services.embedded.instructions.operations import SPECS, WHOLE, Area, Instruction, Kind, Operation, Region, Strength, Term
+from services.embedded.instructions.operations import SPECS, Area, Instruction, Kind, Operation, Region, Strength, Term
 from services.embedded.instructions.writing import phrase, region_phrase, variant_in, variants
 from services.embedded.thinker.evidence import EFFECTS, Evidence
-from services.embedded.thinker.forward import MODELLED, mask_of
+from services.embedded.thinker.forward import MODELLED
 from services.embedded.thinker.looks import Look
 from services.embedded.thinker.parts import Part
 from services.embedded.thinker.solver import GainEstimate, estimate_gains, shrink, solve
@@ -111,7 +111,7 @@ def _look_phrases(evidence: Evidence, look: Look, used: Instruction) -> list[str
     sliders = [slider for slider in _sliders_for(look) if slider.key not in named]
     start = [replace(slider, amount=tried[slider.key].amount) if slider.key in tried else slider for slider in sliders]
     in_place, source = evidence.comparison.in_place, shrink(evidence.start)
-    shown = [one for one in tried.values() if one.region == WHOLE or mask_of(one.region, source, {}) is not None]
+    shown = list(tried.values())
     estimate = estimate_gains(source, shrink(evidence.after), shown, in_place=in_place) if tried else GainEstimate()
     # Below half of the expected gain by two standard errors: the phrase was not understood, or taken in the other direction.
     deaf = {key for key, gain in estimate.gains.items() if gain + 2.0 * estimate.errors[key] < 0.45}

@@ -14,6 +14,9 @@ _PAGE = Path(__file__).parents[3] / "docs" / "embedded-editor.md"
 _REASONS = {
     "things are not recognised": r"not recognised|cannot be told|not changed",
     "nor is a subject": "background",
+    "nor is a sky": "the sky cannot be told",
+    "a colour is not replaced, nor left out": "one colour is neither replaced nor left out",
+    "nor is a coloured thing told apart": "cannot be told",
     "nothing is redrawn": "not redrawn",
     "nothing is restored": "not restored",
     "pixels are counted by the request": "size of the request",

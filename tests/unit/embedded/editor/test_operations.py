@@ -8,7 +8,7 @@ from PIL import Image
 
 from services.embedded.instructions.colour_names import COLOURS, Colour
 from services.embedded.instructions.operations import Area, Region, Term
-from services.embedded.regions import Regions, UnclearRegionError
+from services.embedded.regions import Regions
 from services.errors import ApiError
 from tests.unit.embedded.editor.photographs import chroma, detail, edit, lab, landscape, lightness, photo, tilted
 
@@ -208,42 +208,28 @@ def test_graduated_light_acts_on_its_side(side: str, near: slice, far: slice) ->
     assert abs(change[far].mean()) < 0.3
 
 
-def test_selective_colour_keeps_one_hue() -> None:
-    before, after = photo("astronaut"), edit("make everything black and white except the orange", photo("astronaut"))
-    assert chroma(after).mean() < 0.85 * chroma(before).mean()
-    suit = chroma(before) > 75
-    assert chroma(after)[suit].mean() > 0.7 * chroma(before)[suit].mean()
+@pytest.mark.parametrize(("prompt", "channel", "sign"), [("boost the blues by 40%", 2, -1), ("darken the blues by 40%", 0, -1)])
+def test_a_range_of_hues_changes_and_its_opposite_does_not(prompt: str, channel: int, sign: int) -> None:
+    before, change = lab(landscape()), lab(edit(prompt, landscape())) - lab(landscape())
+    assert (sign * change[..., channel])[:40].mean() > 1
+    assert before[70:, :, 2].mean() > 10 and np.abs(change)[70:].mean() < 0.3
 
 
-def test_a_hue_can_be_recoloured() -> None:
-    after = _mean(edit("make the oranges green", photo("astronaut")))
-    assert after[1] < _mean(photo("astronaut"))[1] - 3
-
-
-def test_a_coloured_thing_is_recoloured_and_skin_next_to_it_is_not() -> None:
-    before, after = lab(photo("astronaut")), lab(edit("turn the orange suit blue", photo("astronaut")))
-    assert (after - before)[150:200, 60:120, 2].mean() < -40
-    assert np.abs(after - before)[60:95, 95:120].mean() < 1, "the face"
-
-
-def test_sky_is_found_recoloured_and_refused_when_missing() -> None:
-    before, after = lab(landscape()), lab(edit("turn the sky red", landscape()))
-    assert after[:40, :, 1].mean() > before[:40, :, 1].mean() + 20
-    assert np.abs(after - before)[75:].mean() < 1
-    with pytest.raises(ApiError, match="no blue sky was found") as refused:
-        edit("turn the sky purple", photo("coffee", 200))
+@pytest.mark.parametrize("prompt", ["turn the sky red", "turn the orange suit blue", "make the blues green"])
+def test_what_no_mask_can_be_shown_right_for_is_refused(prompt: str) -> None:
+    with pytest.raises(ApiError, match=r"without a model; .* can be") as refused:
+        edit(prompt, landscape())
     assert (refused.value.code, refused.value.param) == ("edit_failed", "prompt")
 
 
 @pytest.mark.parametrize(
     ("name", "prompt", "reason"),
     [
-        ("coffee", "make the greens purple", "was not found"),
-        ("astronaut", "turn the red flag blue", "connected part|cannot be told"),
+        ("coffee", "boost the greens", "green was not found in the picture"),
         ("coffee", "straighten it", "level|straight lines"),
     ],
 )
-def test_a_part_that_fails_its_check_is_refused(name: str, prompt: str, reason: str) -> None:
+def test_what_fails_its_check_is_refused(name: str, prompt: str, reason: str) -> None:
     with pytest.raises(ApiError, match=reason):
         edit(prompt, photo(name))
 
@@ -295,7 +281,7 @@ def test_border_is_drawn_over_the_edge() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["red", "blue", "green", "orange", "yellow", "cyan", "teal", "purple", "violet", "magenta", "pink", "gold", "brown"]
+    "name", ["red", "blue", "green", "orange", "yellow", "cyan", "teal", "purple", "violet", "magenta", "pink", "gold"]
 )
 def test_a_hue_mask_covers_its_own_colour_and_not_its_opposite(name: str) -> None:
     own = COLOURS[name]
@@ -305,12 +291,3 @@ def test_a_hue_mask_covers_its_own_colour_and_not_its_opposite(name: str) -> Non
     mask = Regions(strip).mask(Region((Term(Area.HUE, Colour(name, own)),)))
     assert mask is not None
     assert mask[:, :36].min() > 0.9 and mask[:, 44:].max() < 0.1
-
-
-def test_a_coloured_thing_in_two_places_is_refused() -> None:
-    strip = np.full((60, 120, 3), 200, dtype=np.uint8)
-    strip[10:50, 10:40] = strip[10:50, 80:110] = (220, 20, 20)
-    red = Colour("red", COLOURS["red"])
-    assert Regions(strip).mask(Region((Term(Area.HUE, red),))) is not None
-    with pytest.raises(UnclearRegionError, match="not one connected part"):
-        Regions(strip).mask(Region((Term(Area.HUE, red, "car"),)))

@@ -208,11 +208,11 @@ def test_a_mask_confines_the_edit_to_its_transparent_part() -> None:
 
 
 def test_a_protected_region_keeps_its_bytes() -> None:
-    """The suit stays to the bit; its picture is brightened around it."""
+    """The left edge stays to the bit; the picture right of it is brightened."""
     source = photo("astronaut")
-    change = np.abs(np.asarray(edit("exposure +40%, keep the orange suit unchanged", source), int) - np.asarray(source, int))
-    assert np.percentile(change[150:190, 60:110], 50) == 0
-    assert change[:20, 150:].mean() > 3
+    change = np.abs(np.asarray(edit("exposure +40%, keep the left unchanged", source), int) - np.asarray(source, int))
+    assert change[:, :40].max() == 0
+    assert change[:, -60:].mean() > 3
 
 
 def test_a_size_of_another_shape_is_reached_by_cropping() -> None:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from services.embedded.instructions import parse
 from services.embedded.instructions.colour_names import COLOURS, Colour
-from services.embedded.instructions.operations import SPECS, Area, Kind, Operation, Region, Term
+from services.embedded.instructions.operations import HUE_KINDS, SPECS, Area, Kind, Operation, Region, Term
 from services.embedded.instructions.vocabulary import LOOKS, VOCABULARY
 from services.embedded.instructions.writing import phrase, variants
 from tests.doubles.cost import grows_linearly
@@ -43,14 +43,15 @@ READ_AS = {
     "darken the corners by 20%": ["vignette +20%"],
     "darken the top and the bottom by 20%": ["exposure -20% (top and bottom)"],
     "boost the blues by 20%": ["saturation +20% (blue hues)"],
-    "black and white but keep the red in colour": ["monochrome +100% (all but red hues)"],
-    "make everything black and white, except the red car": ["monochrome +100% (all but red car)"],
-    "replace the red with blue": ["recolour blue +100% (red hues)"],
+    "make the reds less saturated": ["saturation -30% (red hues)"],
+    "make the red brighter": ["exposure +30% (red hues)"],
+    "desaturate everything red": ["saturation -30% (red hues)"],
+    "shift the hue of the greens by 18 degrees": ["hue +10% (green hues)"],
     "remove the noise": ["denoise +30%"],
     "make it sharper, less grain": ["denoise +30%", "sharpen +30%"],
     "increase the warmth by 20% without adding grain": ["warmth +20%"],
     "do not add any grain or vignette, warmer by 20%": ["warmth +20%"],
-    "increase the exposure keeping the sky unchanged": ["exposure +30%"],
+    "increase the exposure keeping the top unchanged": ["exposure +30%"],
     "turn it upside down": ["rotate 180°"],
     'write "Hello, World" in red at the top left': ['text "Hello, World" red'],
     "add a thin black frame": ["border black +2%"],
@@ -66,8 +67,7 @@ MEANT = {
     "too much contrast": ["contrast -30%"],
     "the picture is too blue": ["warmth +30%"],
     "it is underexposed, fix it": ["exposure +40%"],
-    "turn everything red to green": ["recolour green +100% (red hues)"],
-    "make everything red": ["overlay red +30%"],
+    "make it more blue": ["overlay blue +30%"],
     "don't make it warmer, make it cooler": ["warmth -30%"],
     "lift the shadows so I can see his coat": ["shadows +30%"],
     "blakc and whtie": ["monochrome +100%"],
@@ -77,8 +77,7 @@ MEANT = {
     "straighten the horizon": ["straighten"],
     "straighten by 2 degrees": ["rotate 2°"],
     "rotate to the left": ["rotate -90°"],
-    "brighten it but not the sky": ["exposure +30% (all but sky)"],
-    "make the reds blue but not the oranges": ["recolour blue +100% (red hues)"],
+    "brighten it but not the top": ["exposure +30% (all but top)"],
     "keep the composition, brighten it": ["exposure +30%"],
     "incraese the contarst": ["contrast +30%"],
     "brigter please": ["exposure +30%"],
@@ -88,7 +87,7 @@ MEANT = {
     "en noir et blanc": ["monochrome +100%"],
     "让照片更亮一点": ["exposure +15%"],
     "اجعل الصورة أكثر سطوعا": ["exposure +30%"],
-    "make it 🔵": ["overlay blue +30%"],
+    "make it more 🔵": ["overlay blue +30%"],
 }
 
 REFUSED = {
@@ -110,7 +109,34 @@ REFUSED = {
     "crop to the cup": "a crop is",
     "rotate it": "needs an angle",
     "add text saying hello": "in quotes",
-    "make the sky more dramatic": "whole picture",
+    "make the left more dramatic": "a look is for the whole picture",
+    **dict.fromkeys(
+        ("make the sky more dramatic", "brighten it but not the sky", "keep the sky unchanged, brighten it", "turn the sky red"),
+        "the sky cannot be told",
+    ),
+    **dict.fromkeys(
+        (
+            "make everything red",
+            "make it 🔵",
+            "turn everything red to green",
+            "replace the red with blue",
+            "make the reds blue",
+            "shift the reds towards orange",
+            "blur the greens",
+            "make the greens black and white",
+            "black and white but keep the red in colour",
+            "black and white except the red",
+            "only the red in colour",
+            "colour splash on the red",
+            "brighten it but not the reds",
+        ),
+        "one colour is neither replaced nor left out",
+    ),
+    "make everything black and white, except the red cup": "cannot be kept: this part cannot be told",
+    "brighten the orange suit": "cannot be told",
+    "turn the orange suit green": "cannot be told",
+    "darken the tomato": "cannot be told",
+    "make the white darker": "cannot be told",
     "brighter and darker": "contradict",
     "black and white with vivid colours": "contradict",
     "add grain, no grain": "ruled out",
@@ -148,10 +174,10 @@ def test_an_effect_that_is_ruled_out_is_forbidden() -> None:
     assert reading.forbidden == {Kind.GRAIN, Kind.VIGNETTE} and not reading.operations
 
 
-@pytest.mark.parametrize("prompt", ["don't change the sky", "keep the sky unchanged", "leave the sky as it is"])
+@pytest.mark.parametrize("prompt", ["don't change the top", "keep the top unchanged", "leave the top as it is"])
 def test_a_region_that_must_not_change_is_protected(prompt: str) -> None:
     reading = parse("increase the warmth by 20%; " + prompt)
-    assert [str(region) for region in reading.protected] == ["sky"]
+    assert [str(region) for region in reading.protected] == ["top"]
     assert len(reading.operations) == 1
 
 
@@ -164,11 +190,12 @@ def test_every_look_phrase_is_read() -> None:
 def test_the_thinkers_own_phrases_are_read_back() -> None:
     """Each of its phrases, on the whole picture and on a region, is the same operation again."""
     teal, red = Colour("teal", COLOURS["teal"]), Colour("red", COLOURS["red"])
-    hue, sky = Region((Term(Area.HUE, red),)), Region((Term(Area.SKY),))
-    given = {Kind.RECOLOUR: [hue, sky], Kind.SPLIT_TONE: [Region((Term(Area.SHADOWS),))]}
-    coloured = {Kind.RECOLOUR, Kind.SPLIT_TONE, Kind.OVERLAY, Kind.BORDER, Kind.TEXT}
+    hue, top = Region((Term(Area.HUE, red),)), Region((Term(Area.TOP),))
+    given = {kind: [Region(), top, Region(top.terms, inverted=True)] for kind in Kind if SPECS[kind].regional}
+    given |= {kind: [*given[kind], hue] for kind in HUE_KINDS} | {Kind.SPLIT_TONE: [Region((Term(Area.SHADOWS),))]}
+    coloured = {Kind.SPLIT_TONE, Kind.OVERLAY, Kind.BORDER, Kind.TEXT}
     for kind in Kind:
-        for region in given.get(kind, [Region(), sky, Region(hue.terms, inverted=True)] if SPECS[kind].regional else [Region()]):
+        for region in given.get(kind, [Region()]):
             for amount in (0.22, -0.22) if SPECS[kind].signed and kind is not Kind.SPLIT_TONE else (0.22,):
                 one = Operation(kind, amount, region, colour=teal if kind in coloured else None, degrees=_degrees(kind))
                 one = one if kind is not Kind.TEXT else Operation(kind, 0.22, colour=teal, text="SALE", positions=(Area.BOTTOM,))

@@ -30,9 +30,9 @@ LOOK_INSTRUCTIONS = [
 OPERATION_INSTRUCTIONS = [
     "make it warmer", "increase the exposure by 20%", "flip horizontally", "crop to 16:9", "rotate by 90 degrees", "add grain",
     'add the text "SALE" at the bottom in white and make it moody', "replace the background with white", "product shot",
-    "straighten it", "make the reds blue", "turn the sky red", "change the colour of the cup to blue", "dehaze by 20%",
+    "straighten it", "boost the reds", "turn the sky red", "change the colour of the cup to blue", "dehaze by 20%",
     "darken the top by 20%", "brighten the face", "add a white border of 5%", "invert the colours", "sharpen it", "emboss",
-    "shift the hue by 40 degrees", "tint the shadows teal by 20%, add an orange tint of 10%", "desaturate the sky by 30%",
+    "shift the hue by 40 degrees", "tint the shadows teal by 20%, add an orange tint of 10%", "desaturate the top by 30%",
 ]  # fmt: skip
 
 
