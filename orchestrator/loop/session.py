@@ -108,7 +108,6 @@ class Candidate:
         unchanged: whether it has the source's pixels.
         not_understood: what of the instruction the editor says it did not carry out.
         trained: whether a trained model made it.
-        editor: the fallback that made it; None for the session's editor.
         preview: the unfinished picture by which it may be rejected, and its scores; both None where there was none.
         preview_refinement: the instruction that its critique proposes, which is the candidate's once it is rejected.
         preview_failed: whether that could not be scored.
@@ -130,7 +129,6 @@ class Candidate:
     unchanged: bool = False
     not_understood: tuple[str, ...] = ()
     trained: bool = True
-    editor: str | None = None
     edit_error: Failure | None = None
     edit_may_be_retried: bool = True
     critiques: tuple[Scores, ...] = ()
@@ -479,9 +477,7 @@ def _advance(candidate: Candidate, event: _EditEvent) -> Candidate:
         case Edited():
             seconds = candidate.editor_seconds + event.editor_seconds
             made = replace(candidate, editing=False, image=event.image, outside_mask=event.outside_mask, alpha=event.alpha)
-            told = replace(
-                made, unchanged=event.unchanged, not_understood=event.not_understood, trained=event.trained, editor=event.editor
-            )
+            told = replace(made, unchanged=event.unchanged, not_understood=event.not_understood, trained=event.trained)
             return replace(told, editor_seconds=seconds, edit_error=None)
         case EditFailed():
             seconds = candidate.editor_seconds + event.editor_seconds

@@ -25,9 +25,6 @@ EDITED_BY_MODEL: Final = f"{VOCABULARY}compositeWithTrainedAlgorithmicMedia"
 """IPTC: edited using generative AI."""
 EDITED_BY_ALGORITHM: Final = f"{VOCABULARY}algorithmicallyEnhanced"
 """IPTC: modification or correction by algorithm; nothing in it was trained (docs/decisions/0180)."""
-GENERATED: Final = f"{VOCABULARY}trainedAlgorithmicMedia"
-_SYNTHETIC: Final = (GENERATED, EDITED_BY_MODEL, f"{VOCABULARY}compositeSynthetic")
-"""Types that say that a trained model made the picture or a part of it, the one that says most first."""
 
 MAX_XMP: Final = 1024 * 1024
 """Bytes of a packet that is read, decompressed. Photographs have a few kilobytes, files of photo editors some hundred."""
@@ -87,15 +84,6 @@ class Found:
 
 class BrokenXmpError(Exception):
     """XMP that is not read; the message is a clause."""
-
-
-def strongest(made: str, carried: str | None) -> str:
-    """The Digital Source Type of an edited picture: that of the edit, unless its source says more of being synthetic.
-
-    A picture that a model generated stays one however it is edited.
-    """
-    ranks = {source_type: rank for rank, source_type in enumerate(_SYNTHETIC)}
-    return carried if carried is not None and ranks.get(carried, 9) < ranks.get(made, 9) else made
 
 
 def packet(source_type: str) -> bytes:

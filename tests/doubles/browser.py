@@ -125,12 +125,17 @@ def visiting(folder: Path, url: str) -> Iterator[None]:
     try:
         yield
     finally:
-        process.terminate()
-        try:
-            process.wait(15)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait(15)
+        end(process)
+
+
+def end(process: subprocess.Popen[bytes]) -> None:
+    """Ask a browser to end, and kill one that does not."""
+    process.terminate()
+    try:
+        process.wait(15)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait(15)
 
 
 def rendered(folder: Path, url: str) -> tuple[str, str]:

@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, Final
 
-from tests.doubles.browser import command
+from tests.doubles.browser import command, end
 
 _CODES: Final = {"Tab": 9, "Enter": 13, "End": 35, "Home": 36, "ArrowLeft": 37, "ArrowRight": 39, "ArrowDown": 40, " ": 32}
 _TEXTS: Final = {"Enter": "\r", " ": " "}
@@ -171,9 +171,4 @@ def open_page(folder: Path) -> Iterator[Page]:
                 page.call(f"{domain}.enable")
             yield page
     finally:
-        process.terminate()
-        try:
-            process.wait(15)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait(15)
+        end(process)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import re
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 import redis as redis_client
 
 from editthinker import EditThinker
+from services.imaging.containers import strip_metadata
 from tests.doubles.processes import Process
 from tests.doubles.upstreams import Script, picture
 from tests.integration.conftest import Start
@@ -82,6 +84,8 @@ def test_pictures_are_cached_and_resumed(api: httpx.Client, query: str) -> None:
     assert whole.headers["cache-control"] == "private, max-age=31536000, immutable"
     if not query:
         stored = session["turns"][0]["candidates"][0]["image"]["sha256"]
+        bare = strip_metadata(whole.content)
+        assert bare is not None and hashlib.sha256(bare).hexdigest() == stored
         assert etag.startswith(f'"{stored}-'), "the stored picture, and its mark"
     for known in (etag, f"W/{etag}", f'"other", {etag}', "*"):
         cached = api.get(path, headers={"if-none-match": known})

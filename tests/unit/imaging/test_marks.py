@@ -183,13 +183,6 @@ def test_a_changed_byte_of_a_marked_file_never_raises(at: int, value: int, kind:
     marks.splices(bytes(made), len(made), PACKET)
 
 
-def test_a_generated_source_stays_one_and_a_model_says_more_than_an_algorithm() -> None:
-    assert marks.strongest(marks.EDITED_BY_MODEL, marks.GENERATED) == marks.GENERATED
-    assert marks.strongest(marks.EDITED_BY_ALGORITHM, marks.EDITED_BY_MODEL) == marks.EDITED_BY_MODEL
-    assert marks.strongest(marks.EDITED_BY_MODEL, f"{marks.VOCABULARY}digitalCapture") == marks.EDITED_BY_MODEL
-    assert marks.strongest(marks.EDITED_BY_ALGORITHM, None) == marks.EDITED_BY_ALGORITHM
-
-
 def test_quotes_and_angle_brackets_in_a_type_stay_text() -> None:
     hostile = 'urn:"/><rdf:Description a="<&'
     assert marks.source_type_of(marks.packet(hostile)) == hostile
