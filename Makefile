@@ -1,6 +1,6 @@
 # `make` lists the targets. Every target creates the environment that it needs.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-fast test-vllm test-clients e2e-real check format parity bench bench-overhead bench-editor bench-editor-gpu bench-crowd bench-overload bench-scale chaos chaos-net failover rolling soak test-containers attacks fuzz sbom audit up clean
+.PHONY: help setup demo test test-fast test-vllm test-clients e2e-real check check-studio format parity bench bench-honesty bench-overhead bench-editor bench-editor-gpu bench-crowd bench-overload bench-scale chaos chaos-net failover rolling soak studio-shots test-containers attacks fuzz sbom audit up clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -29,7 +29,7 @@ $(READY) $(READY_DEV): pyproject.toml constraints.txt
 
 demo: $(READY) ## edit a real photograph; writes out/demo
 	rm -rf out/demo && mkdir -p out/demo
-	EDITTHINKER_HOME=out/demo/home $(BIN)/editthinker edit examples/photos/coffee.jpg "make it look like a faded 1970s print" \
+	EDITTHINKER_HOME=out/demo/home $(BIN)/editthinker edit examples/photos/coffee.jpg "make it feel like golden hour" \
 	  --seed 1 -o out/demo/result.png --save-turns out/demo/turns --report out/demo/report.html
 
 test-fast: $(READY_DEV) ## unit and property tests: no servers, no models (a minute on two cores)
@@ -43,6 +43,9 @@ check: $(READY_DEV) ## ruff, mypy --strict, import-linter
 	$(BIN)/ruff format --check --quiet .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
+
+check-studio: ## ESLint and TypeScript over the studio's scripts; needs Node and npm
+	tests/studio/check.sh
 
 format: $(READY_DEV) ## format and apply ruff's fixes
 	$(BIN)/ruff check --fix-only --quiet .
@@ -78,6 +81,9 @@ rolling: $(READY_DEV) ## rolling restarts of three replicas behind HAProxy under
 
 soak: $(READY_DEV) ## the model check of claim, lease and append (20,000 examples)
 	$(BIN)/python -m tests.model --examples 20000
+
+studio-shots: $(READY_DEV) ## pictures of each screen of the studio, at four widths, light and dark: out/studio (three minutes)
+	$(BIN)/python -m tests.studio_shots
 
 test-containers: $(READY_DEV) ## real containers: builds the CPU images, runs the cpu profile (root, Debian)
 	tests/containers/prepare.sh .containers
@@ -116,6 +122,9 @@ parity: $(READY_DEV) ## difference between interleaved edits and plain diffusers
 
 bench: $(READY_DEV) ## closed-loop benchmark: all strategies at equal numbers of edits
 	$(BIN)/python -m benchmarks.closed_loop
+
+bench-honesty: $(READY_DEV) ## is the demo satisfied only with what is right? 1,027 pairs, with a contact sheet in out/honesty.html
+	$(BIN)/python -m benchmarks.honesty
 
 bench-overhead: $(READY_DEV) ## CPU, memory and latency of the orchestrator itself
 	$(BIN)/python -m benchmarks.overhead

@@ -15,7 +15,21 @@ from fastapi import FastAPI
 from prometheus_client import CollectorRegistry
 from redis.asyncio import Redis
 
-from orchestrator.api import errors, events, export, health, images, models, sessions, webhooks
+from orchestrator.api import (
+    errors,
+    events,
+    export,
+    health,
+    images,
+    models,
+    preferences,
+    provenance,
+    sessions,
+    shares,
+    sign_in,
+    studio,
+    webhooks,
+)
 from orchestrator.api.access import Access, RateLimitHeaders
 from orchestrator.api.context import Context, Waits
 from orchestrator.api.fields import Deadlines
@@ -25,11 +39,13 @@ from orchestrator.api.live import StreamLimits
 from orchestrator.api.marks import Marks
 from orchestrator.api.readiness import ReadinessChecks
 from orchestrator.api.shutdown import Callers, Shutdown
+from orchestrator.api.signing import Signer
 from orchestrator.api.transcodes import Transcodes
 from orchestrator.egress.resolver import NameResolver
 from orchestrator.execution.driver import Driver, DriverOptions
 from orchestrator.execution.judge_check import JudgeChecks
 from orchestrator.execution.judge_noise import JudgeNoise, NoiseObserver
+from orchestrator.execution.made import MadePictures
 from orchestrator.execution.performer import Performer
 from orchestrator.execution.runner import Replica, Runner
 from orchestrator.loop.events import Choosing
@@ -45,11 +61,14 @@ from orchestrator.store.clock import RedisClock
 from orchestrator.store.connection import client as client_of
 from orchestrator.store.connection import listeners
 from orchestrator.store.health import StorageHealth
+from orchestrator.store.made import RedisMadeLog
 from orchestrator.store.notifications import RedisNotifications
+from orchestrator.store.preferences import PreferenceStore
 from orchestrator.store.pubsub import PubSubFanout
 from orchestrator.store.rates import RedisRateLimiter
 from orchestrator.store.scripts import KeySpace
 from orchestrator.store.sessions import RedisSessions, SessionsOptions
+from orchestrator.store.shares import RedisShares
 from orchestrator.upstreams.adaptive_limit import AdaptiveLimits
 from orchestrator.upstreams.pool import UpstreamPool, http_client
 from orchestrator.webhooks.sender import CHORES, SenderOptions, WebhookSender
@@ -105,7 +124,20 @@ def create_app(settings: Settings) -> FastAPI:
     app.add_middleware(RateLimitHeaders)
     errors.install(app)
     api_docs.install(app)
-    for module in (images, sessions, events, export, webhooks, models, health):
+    for module in (
+        images,
+        sessions,
+        shares,
+        events,
+        export,
+        preferences,
+        webhooks,
+        models,
+        provenance,
+        sign_in,
+        health,
+        studio,
+    ):
         app.include_router(module.router)
     return app
 
@@ -144,6 +176,8 @@ async def _compose(settings: Settings, stack: contextlib.AsyncExitStack, shutdow
     await storage.start()
     stack.push_async_callback(storage.stop)
     archive = Archive(store, blobs, Retention(settings.redis_retention_s, settings.archive_retention_s))
+    made = MadePictures(RedisMadeLog(redis, keys, clock.now, settings.made_retention_s), decoder, metrics.digested)
+    stack.push_async_callback(made.close)
     limits, noise = AdaptiveLimits(upstreams.limits), JudgeNoise()
     performer = Performer(
         upstreams.editors,
@@ -155,6 +189,7 @@ async def _compose(settings: Settings, stack: contextlib.AsyncExitStack, shutdow
         decoder,
         preparers=upstreams.preparers,
         judges=upstreams.judges,
+        made=made.note,
     )
     webhook_store = WebhookStore(redis, keys, store.scripts, settings.redis_retention_s)
     resolver, bounds = NameResolver(), _bounds(settings)
@@ -182,23 +217,21 @@ async def _compose(settings: Settings, stack: contextlib.AsyncExitStack, shutdow
         return (await store.queue_stats()).replicas > 1
 
     shutdown.prepare(runner.drain, callers.left, others=others)
-    deadlines, limits_of_images = _deadlines(settings), _limits(settings)
-    mode = settings.compatibility
-
+    deadlines, limits_of_images, mode = _deadlines(settings), _limits(settings), settings.compatibility
     checks = JudgeChecks(upstreams.judging, upstreams.judge_settings, metrics)
 
     def catalogue() -> Catalogue:
         known = _with_choosing(upstreams.catalogue(), upstreams.judging(), noise, clock.now(), settings.confirmations)
         return replace(known, unfit=checks.failures()) if settings.judge_check == "refuse" else known
 
-    intake = Intake(store, blobs, clock, catalogue, deadlines, limits_of_images, decoder, resolver, mode)
+    intake = Intake(store, blobs, clock, catalogue, deadlines, limits_of_images, decoder, resolver, mode, settings.anchors())
     stack.callback(asyncio.create_task(upstreams.learn_forever(), name="capabilities").cancel)
     if settings.judge_check != "off":
         stack.callback(asyncio.create_task(checks.check_forever(), name="judge checks").cancel)
     if settings.registry:
         stack.callback(asyncio.create_task(upstreams.follow(), name="registry").cancel)
     api_keys = ApiKeyStore(redis, keys, clock.now)
-    access = Access(api_keys, RedisRateLimiter(redis, keys), settings.keys_required, *_quota(settings))
+    access = Access(api_keys, RedisRateLimiter(redis, keys), settings.keys_required, *_quota(settings), settings.public_url or "")
     return Context(
         store,
         archive,
@@ -220,12 +253,26 @@ async def _compose(settings: Settings, stack: contextlib.AsyncExitStack, shutdow
         _budget(settings.upload_bytes, "uploads", settings, metrics),
         _budget(settings.reply_bytes, "replies", settings, metrics),
         storage,
+        PreferenceStore(redis, keys, store.scripts),
+        RedisShares(redis, keys, clock.now),
         bounds,
         settings.archive_retention_s,
         waits=Waits(settings.reply_starts_s, settings.rejoin_s),
         judge_checks=checks.results,
-        marks=Marks(enabled=settings.marks),
+        marks=_marks(settings, stack, metrics, made),
+        made=made.made,
     )
+
+
+def _marks(settings: Settings, stack: contextlib.AsyncExitStack, metrics: Metrics, made: MadePictures) -> Marks:
+    """What marks served pictures. Signing has processes of its own, which end with the stack."""
+    credentials = settings.signs_with()
+    if credentials is None or not settings.marks:
+        return Marks(settings.marks, made=made.note)
+    pool = DecodePool(_pool_options(settings))
+    stack.push_async_callback(pool.close)
+    signer = Signer(pool, credentials, settings.c2pa_failure == "refuse", metrics.signed)
+    return Marks(settings.marks, signer, settings.c2pa_names_session, made.note)
 
 
 def _with_choosing(

@@ -46,6 +46,8 @@ _BUCKETS_S: Final = (0.05, 0.1, 0.25, 0.5, 1, 2, 4, 8, 15, 30, 60, 120, 300)
 _LONG_BUCKETS_S: Final = (0.1, 0.5, 1, 2, 5, 10, 20, 40, 80, 160, 320, 640, 1800, 3600, 14_400, 86_400)
 _STAGES: Final = ("read", "queue", "encode", "denoise", "decode", "edit", "write", "total")
 """Stages that our editor worker reports. Others that an editor may report are ignored: they would be unbounded label values."""
+_SIGNED: Final = ("signed", "failed", "unsigned")
+_KEPT: Final = ("kept", "dropped")
 _OUTCOMES: Final = ("useful", "repeated", "failed", "superseded")
 _FAILED: Final = (
     *(EditFailed, CritiqueFailed, ChecklistFailed, VerifyFailed, CompareFailed, RefineFailed, PrepareFailed, PreviewFailed),
@@ -136,6 +138,10 @@ class Metrics:
         self._redis_percent = Gauge(
             "editthinker_redis_memory_percent", "Percent of Redis' maxmemory in use; 0 without a limit.", registry=registry
         )
+        self._signed = self._counter(
+            "pictures_signed_total", "Attempts to sign a served picture, and pictures served unsigned.", {"outcome": _SIGNED}
+        )
+        self._digests = self._counter("digests_total", "Digests of pictures made, for /v1/provenance.", {"outcome": _KEPT})
         codes = {"code": ("overloaded", "quota_exceeded", "rate_limited", "storage_unavailable")}
         self._refused = self._counter("sessions_refused_total", "Requests for a session that were refused, by error code.", codes)
 
@@ -273,6 +279,14 @@ class Metrics:
         """Export whether the subscription to Redis is connected, read at each scrape."""
         gauge = Gauge("editthinker_subscription_up", "Whether Redis answers on the subscription.", registry=self._registry)
         gauge.set_function(connected)
+
+    def signed(self, outcome: str) -> None:
+        """A picture was signed, could not be, or was served unsigned for that."""
+        self._signed.labels(outcome).inc()
+
+    def digested(self, outcome: str) -> None:
+        """The digests of a picture were kept, or dropped."""
+        self._digests.labels(outcome).inc()
 
     def refused(self, code: str) -> None:
         """A request for a session was refused, with that code of the error table."""

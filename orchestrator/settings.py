@@ -5,6 +5,8 @@ Only `orchestrator.app` and `orchestrator.__main__` read settings; everything be
 
 from __future__ import annotations
 
+import datetime as dt
+import time
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 
@@ -15,6 +17,8 @@ from orchestrator.store import rates
 from orchestrator.store.connection import Address, parse
 from orchestrator.upstreams import registry
 from orchestrator.upstreams.registry import EditorSettings, JudgeSettings, PreparerSettings, Registry, ThinkerSettings
+from services.imaging import manifests
+from services.imaging.manifests import Credentials
 from services.serving.deprecated_settings import ServiceSettings
 from services.serving.log_format import HttpUrl, LogFormat, LogLevel
 from services.serving.origins import OriginPolicy, hosts_in, is_loopback, origins_in
@@ -22,6 +26,13 @@ from services.serving.origins import OriginPolicy, hosts_in, is_loopback, origin
 _PREFIX = "EDITTHINKER_"
 _LONGEST_S = 1000 * 365 * 86_400
 """A thousand years: Redis counts in milliseconds, of which it takes 63 bits."""
+
+
+def _content(name: str, path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as exc:
+        raise ValueError(f"{name}: {path} cannot be read: {exc.strerror}") from exc
 
 
 class RedisSettings(ServiceSettings):
@@ -195,7 +206,35 @@ class Settings(RedisSettings):
     transcode_cache_bytes: int = Field(64 * 1024 * 1024, ge=0, description="Converted images kept for repeats, in bytes.")
     marks: bool = Field(
         True,
-        description="Whether edited pictures say so when they are served (IPTC Digital Source Type in XMP).",
+        description="Whether edited pictures say so when they are served (IPTC Digital Source Type in XMP, and C2PA if set up).",
+    )
+    c2pa_certificate: Path | None = Field(
+        None,
+        description="PEM file of the certificate chain that signs C2PA manifests, the signer's first; none are made if absent.",
+    )
+    c2pa_key: Path | None = Field(None, description="PEM file of its private key.")
+    c2pa_sign_url: HttpUrl | None = Field(
+        None, description="In place of the key: a URL that is posted the bytes to sign, and answers the signature."
+    )
+    c2pa_sign_token: Path | None = Field(None, description="File of a bearer token for that URL.")
+    c2pa_algorithm: Literal["es256", "es384", "es512", "ps256", "ps384", "ps512", "ed25519"] = Field(
+        "es256", description="Signature algorithm of the key."
+    )
+    c2pa_timestamp_url: HttpUrl | None = Field(
+        None, description="RFC 3161 authority that dates each signature; without one, signing uses no network."
+    )
+    c2pa_failure: Literal["refuse", "unsigned"] = Field(
+        "refuse", description="A picture that cannot be signed: refuse answers 503, unsigned serves it with its IPTC mark alone."
+    )
+    c2pa_names_session: bool = Field(False, description="Whether manifests name the session that made the picture.")
+    c2pa_trust: Path | None = Field(
+        None, description="PEM file of root certificates whose manifests are reported as trusted; none are if absent."
+    )
+    made_retention_s: float = Field(
+        90 * 86_400.0,
+        ge=0,
+        le=_LONGEST_S,
+        description="Seconds for which the digests of pictures made are kept, for POST /v1/provenance; 0 keeps none.",
     )
     upload_bytes: int = Field(
         256 * 1024 * 1024,
@@ -255,6 +294,30 @@ class Settings(RedisSettings):
         return self
 
     @model_validator(mode="after")
+    def _signing_is_complete(self) -> Self:
+        # Signing begins with the first picture that is served; a mistake is told at the start.
+        if self.c2pa_certificate is None and (self.c2pa_key or self.c2pa_sign_url):
+            raise ValueError(f"c2pa_certificate is missing; set {_PREFIX}C2PA_CERTIFICATE to the chain of the key's certificate")
+        if self.c2pa_certificate is not None and (self.c2pa_key is None) == (self.c2pa_sign_url is None):
+            raise ValueError(f"with c2pa_certificate, set one of {_PREFIX}C2PA_KEY and {_PREFIX}C2PA_SIGN_URL")
+        names = ("c2pa_trust", "c2pa_certificate", "c2pa_key", "c2pa_sign_token")
+        files = {name: _content(name, path) for name in names if (path := getattr(self, name)) is not None}
+        if not files:
+            return self
+        if not manifests.supported():
+            raise ValueError(f"{next(iter(files))}: install editthinker[c2pa], which reads and signs manifests")
+        from services.imaging import certificates  # noqa: PLC0415 - an extra
+
+        # Where pictures may be served unsigned, an expired certificate does not keep a server from starting.
+        now = dt.datetime.fromtimestamp(time.time(), dt.UTC) if self.c2pa_failure == "refuse" else None
+        if "c2pa_trust" in files:
+            certificates.load(files["c2pa_trust"], "c2pa_trust")
+        if "c2pa_certificate" in files:
+            chain = certificates.load(files["c2pa_certificate"], "c2pa_certificate")
+            certificates.check(chain, files.get("c2pa_key"), self.c2pa_algorithm, now)
+        return self
+
+    @model_validator(mode="after")
     def _names_exist(self) -> Self:
         self.collaborators()
         return self
@@ -267,6 +330,23 @@ class Settings(RedisSettings):
                 f"archive_retention_s is {archive_s:g}; it must be more than redis_retention_s, which is {redis_s:g}"
             )
         return self
+
+    def signs_with(self) -> Credentials | None:
+        """What signs served pictures; None if nothing does."""
+        if self.c2pa_certificate is None:
+            return None
+        return Credentials(
+            str(self.c2pa_certificate.absolute()),
+            str(self.c2pa_key.absolute()) if self.c2pa_key else "",
+            self.c2pa_sign_url or "",
+            str(self.c2pa_sign_token.absolute()) if self.c2pa_sign_token else "",
+            self.c2pa_algorithm,
+            self.c2pa_timestamp_url or "",
+        )
+
+    def anchors(self) -> str:
+        """The certificates whose manifests are trusted, as PEM."""
+        return self.c2pa_trust.read_text("utf-8") if self.c2pa_trust else ""
 
     def secrets(self) -> list[str]:
         """Values that must never be logged."""

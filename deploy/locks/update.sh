@@ -15,7 +15,7 @@ lock() {
     "$tools/bin/uv" pip compile --quiet --universal --python-version 3.11 --constraints constraints.txt \
         --generate-hashes --no-header --no-annotate --output-file "$file" "$@"
 }
-lock orchestrator.txt pyproject.toml --extra orchestrator --extra otel
+lock orchestrator.txt pyproject.toml --extra orchestrator --extra otel --extra c2pa
 lock embedded.txt pyproject.toml --extra editor --extra thinker --extra otel
 echo hatchling > "${TMPDIR:-/tmp}/build.$$.in"
 trap 'rm -f "${TMPDIR:-/tmp}/build.$$.in"' EXIT

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from editthinker.cli import edit, processes, sessions
+from editthinker.cli import edit, processes, provenance, sessions
 
 app = typer.Typer(
     name="editthinker",
@@ -16,6 +16,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command("edit")(edit.edit)
+app.command("provenance")(provenance.provenance)
+app.command("certificate")(provenance.certificate)
 app.command("up")(processes.up)
 app.command("serve", cls=processes.HandOver)(processes.serve)
 app.add_typer(processes.service_app("editor"))

@@ -10,8 +10,8 @@ has the tree of exceptions.
 
 from typing import TYPE_CHECKING
 
-from editthinker.client.aio import AsyncEditThinker, AsyncImages, AsyncModels, AsyncSessions, AsyncWebhooks
-from editthinker.client.calls import EditOptions, ImagesOptions, SessionOptions
+from editthinker.client.aio import AsyncEditThinker, AsyncImages, AsyncModels, AsyncPreferences, AsyncSessions, AsyncWebhooks
+from editthinker.client.calls import EditOptions, ImagesOptions, PictureName, SessionOptions
 from editthinker.client.errors import (
     RENAMED,
     APIConnectionError,
@@ -47,13 +47,19 @@ from editthinker.client.models import (
     ImageEvent,
     ImageRef,
     ImagesResponse,
+    JudgedPicture,
+    ListPage,
     ModelCard,
     OutsideMask,
+    Preference,
+    PreferencePage,
     Preparation,
+    Provenance,
     Readiness,
     Scores,
     Session,
     SessionPage,
+    Share,
     Totals,
     Turn,
     Webhook,
@@ -64,7 +70,7 @@ from editthinker.client.models import (
 from editthinker.client.pages import AsyncPages, Page
 from editthinker.client.pictures import ImageFormat, Picture, Pictures
 from editthinker.client.retry import Retries
-from editthinker.client.sync import EditThinker, Images, Models, Sessions, Webhooks
+from editthinker.client.sync import EditThinker, Images, Models, Preferences, Sessions, Webhooks
 from editthinker.deprecation import renamed
 
 __all__ = [
@@ -77,6 +83,7 @@ __all__ = [
     "AsyncImages",
     "AsyncModels",
     "AsyncPages",
+    "AsyncPreferences",
     "AsyncSessions",
     "AsyncWebhooks",
     "Attempt",
@@ -104,6 +111,8 @@ __all__ = [
     "InternalServerError",
     "InvalidImageError",
     "InvalidWebhookSignatureError",
+    "JudgedPicture",
+    "ListPage",
     "ModelCard",
     "Models",
     "Moment",
@@ -112,8 +121,13 @@ __all__ = [
     "Page",
     "PermissionDeniedError",
     "Picture",
+    "PictureName",
     "Pictures",
+    "Preference",
+    "PreferencePage",
+    "Preferences",
     "Preparation",
+    "Provenance",
     "RateLimitError",
     "Readiness",
     "Retries",
@@ -123,6 +137,7 @@ __all__ = [
     "SessionOptions",
     "SessionPage",
     "Sessions",
+    "Share",
     "Totals",
     "Turn",
     "UnprocessableEntityError",

@@ -13,7 +13,7 @@ from typing import Any, Final, Literal, Never, Self, TypeVar, Unpack, overload
 import httpx
 
 from editthinker.client import calls, transport
-from editthinker.client.calls import Call, ImagesOptions, Reply, SessionOptions
+from editthinker.client.calls import Call, ImagesOptions, PictureName, Reply, SessionOptions
 from editthinker.client.errors import (
     APIConnectionError,
     APIResponseError,
@@ -30,13 +30,18 @@ from editthinker.client.models import (
     ImageEvent,
     ImagesResponse,
     ModelCard,
+    Preference,
+    PreferencePage,
+    Provenance,
     Readiness,
     Session,
+    SessionPage,
+    Share,
     Webhook,
     WebhookTest,
 )
 from editthinker.client.pages import AsyncPages
-from editthinker.client.pictures import ImageFormat, Pictures
+from editthinker.client.pictures import ImageFormat, Picture, Pictures
 from editthinker.client.retry import Attempts, Done, Feed, Retries, RetryAfter
 from editthinker.client.webhooks import Verifier
 from editthinker.environment import inherited
@@ -80,6 +85,7 @@ class AsyncEditThinker:
         self.sessions = AsyncSessions(self)
         self.images = AsyncImages(self)
         self.models = AsyncModels(self)
+        self.preferences = AsyncPreferences(self)
         self.webhooks = AsyncWebhooks(self, webhook_secret or inherited().get(transport.WEBHOOK_SECRET_VARIABLE))
 
     @property
@@ -114,6 +120,15 @@ class AsyncEditThinker:
     async def ready(self) -> Readiness:
         """Whether the server can accept work, and what is missing if not."""
         return await self.perform(calls.ready())
+
+    async def provenance(self, image: Picture) -> Provenance:
+        """What marks a picture carries, whether they validate, and whether this server made it for you.
+
+        Raises:
+            InvalidImageError: when the bytes are not a picture.
+            OSError: when a named file cannot be read.
+        """
+        return await self.perform(calls.provenance(image))
 
     async def perform(self, call: Call[T]) -> T:
         """Perform one call, with retries."""
@@ -225,7 +240,7 @@ class AsyncSessions:
         *,
         status: str | None = None,
         metadata: Mapping[str, str] | None = None,
-    ) -> AsyncPages:
+    ) -> AsyncPages[SessionPage, Session]:
         """Sessions, newest first: ``async for`` goes through all of them, ``await`` gives one page.
 
         Args:
@@ -310,6 +325,23 @@ class AsyncSessions:
     async def deliveries(self, session_id: str) -> Sequence[Delivery]:
         """What the session's webhooks were sent, with every attempt."""
         return await self._client.perform(calls.deliveries(session_id))
+
+    async def share(self, session_id: str, *, expires_in_s: float | None = None, pictures: Sequence[str] | None = None) -> Share:
+        """Make a link with which people without a key look at a session; only its result has the token.
+
+        Args:
+            expires_in_s: seconds, from a minute to 30 days; a week if None.
+            pictures: two to compare in place of the session, each ``source`` or ``<turn>/<candidate>``.
+        """
+        return await self._client.perform(calls.share(session_id, expires_in_s, pictures))
+
+    async def shares(self, session_id: str) -> Sequence[Share]:
+        """The shares of a session that are in effect."""
+        return await self._client.perform(calls.list_shares(session_id))
+
+    async def revoke_share(self, session_id: str, share_id: str) -> None:
+        """End a share: its link is worthless from now on."""
+        await self._client.perform(calls.revoke_share(session_id, share_id))
 
     async def delete(self, session_id: str) -> None:
         """Delete a session and its images."""
@@ -422,6 +454,57 @@ class AsyncModels:
         """As `list`: its name in version 0.1."""
         warnings.warn("client.models() is now client.models.list()", DeprecationWarning, stacklevel=2)
         return await self.list()
+
+
+class AsyncPreferences:
+    """What people prefer: votes on pairs of pictures, and ratings of sessions, for asyncio."""
+
+    def __init__(self, client: AsyncEditThinker) -> None:
+        self._client = client
+
+    async def vote(
+        self,
+        a: PictureName,
+        b: PictureName,
+        choice: str,
+        *,
+        label: str | None = None,
+        reason: str | None = None,
+        idempotency_key: str | None = None,
+    ) -> Preference:
+        """Store which of two pictures is better. Both are edits of one source by one instruction.
+
+        Args:
+            a, b: a session's id for its source, or (id, turn), or (id, turn, candidate).
+            choice: ``a | b | tie | skip``.
+            label: what was compared, such as ``strategies``.
+        """
+        return await self._client.perform(calls.vote(a, b, choice, label, reason, idempotency_key))
+
+    async def rate(self, session_id: str, rating: int, *, label: str | None = None, reason: str | None = None) -> Preference:
+        """Rate a session, 1 to 5, in place of its former rating."""
+        return await self._client.perform(calls.rate(session_id, rating, label, reason))
+
+    def list(self, limit: int | None = None, cursor: str | None = None) -> AsyncPages[PreferencePage, Preference]:
+        """Votes and ratings, newest first: ``async for`` goes through all of them, ``await`` gives one page."""
+        return AsyncPages(self._client.perform, lambda after: calls.list_preferences(limit, after), cursor)
+
+    def export(self, *, since: Moment | None = None, until: Moment | None = None) -> AsyncIterator[dict[str, Any]]:
+        """Every vote but skips as a training pair, the oldest first.
+
+        Args:
+            since: created then or later: Unix seconds, an ISO date, or a ``datetime``.
+            until: created before.
+
+        Raises:
+            ValueError: for an invalid time.
+            APIConnectionError: when the connection breaks; continue as for ``sessions.export``.
+        """
+        return self._client.stream(calls.export_preferences(since, until), lambda: Lines(record))
+
+    async def delete(self, preference_id: str) -> None:
+        """Take back a vote or a rating."""
+        await self._client.perform(calls.delete_preference(preference_id))
 
 
 class AsyncWebhooks(Verifier):

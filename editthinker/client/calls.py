@@ -24,9 +24,13 @@ from editthinker.client.models import (
     EditOutcome,
     ImagesResponse,
     ModelCard,
+    Preference,
+    PreferencePage,
+    Provenance,
     Readiness,
     Session,
     SessionPage,
+    Share,
     Webhook,
     WebhookTest,
 )
@@ -34,6 +38,9 @@ from editthinker.client.pictures import ImageFormat, Part, Picture, Pictures, pa
 
 T = TypeVar("T")
 _Body = TypeVar("_Body", bound=BaseModel)
+
+PictureName = str | tuple[str, int] | tuple[str, int, int]
+"""A session's id for its source, or with a turn, and a candidate (by default the first)."""
 
 _OK: Final = range(200, 300)
 _NOT_READY: Final = 503
@@ -297,9 +304,60 @@ def export(since: Moment | None, until: Moment | None, status: str | None) -> Ca
     return Call(Request("GET", "/v1/export", query=query, headers={"accept": "application/jsonl"}), _no_stream)
 
 
+def vote(a: PictureName, b: PictureName, choice: str, label: str | None, reason: str | None, key: str | None) -> Call[Preference]:
+    """``POST /v1/preferences`` of two pictures."""
+    given = {"a": _named(a), "b": _named(b), "choice": choice, "label": label, "reason": reason}
+    return _preference(given, key)
+
+
+def rate(session_id: str, rating: int, label: str | None, reason: str | None) -> Call[Preference]:
+    """``POST /v1/preferences`` of one session. Rating twice is the same as once."""
+    return _preference({"session_id": session_id, "rating": rating, "label": label, "reason": reason}, None)
+
+
+def list_preferences(limit: int | None, cursor: str | None) -> Call[PreferencePage]:
+    """``GET /v1/preferences``."""
+    given = {"limit": limit, "cursor": cursor}
+    query = {name: str(value) for name, value in given.items() if value is not None}
+    return Call(Request("GET", "/v1/preferences", query=query), _as(PreferencePage))
+
+
+def export_preferences(since: Moment | None, until: Moment | None) -> Call[Never]:
+    """``GET /v1/preferences/export``. Its response is a stream of JSON lines."""
+    query = {name: repr(moment(at)) for name, at in (("since", since), ("until", until)) if at is not None}
+    return Call(Request("GET", "/v1/preferences/export", query=query, headers={"accept": "application/jsonl"}), _no_stream)
+
+
+def delete_preference(preference_id: str) -> Call[None]:
+    """``DELETE /v1/preferences/{id}``."""
+    return Call(Request("DELETE", f"/v1/preferences/{_segment(preference_id, 'preference')}"), lambda _: None)
+
+
+def provenance(image: Picture) -> Call[Provenance]:
+    """``POST /v1/provenance``."""
+    return Call(Request("POST", "/v1/provenance", files=[("image", part(image, "image"))]), _as(Provenance))
+
+
 def deliveries(session_id: str) -> Call[list[Delivery]]:
     """``GET /v1/sessions/{id}/deliveries``."""
     return Call(Request("GET", f"{_path(session_id)}/deliveries"), _list_of(Delivery))
+
+
+def share(session_id: str, expires_in_s: float | None, pictures: Sequence[str] | None) -> Call[Share]:
+    """``POST /v1/sessions/{id}/shares``. Not repeated when its response is lost: each makes another share."""
+    given = {"expires_in_s": expires_in_s, "pictures": None if pictures is None else list(pictures)}
+    body = {name: value for name, value in given.items() if value is not None}
+    return Call(Request("POST", f"{_path(session_id)}/shares", json=body), _as(Share), repeatable=False)
+
+
+def list_shares(session_id: str) -> Call[list[Share]]:
+    """``GET /v1/sessions/{id}/shares``."""
+    return Call(Request("GET", f"{_path(session_id)}/shares"), _list_of(Share))
+
+
+def revoke_share(session_id: str, share_id: str) -> Call[None]:
+    """``DELETE /v1/sessions/{id}/shares/{share_id}``."""
+    return Call(Request("DELETE", f"{_path(session_id)}/shares/{_segment(share_id, 'share')}"), lambda _: None)
 
 
 def create_webhook(url: str, events: Sequence[str] | None, description: str | None) -> Call[Webhook]:
@@ -412,6 +470,18 @@ def _upload(
     pairs = {f"metadata[{name}]": text for name, text in (options.pop("metadata", None) or {}).items()}
     form = {"prompt": prompt, **pairs} | {name: _text(value) for name, value in options.items() if value is not None}
     return Request("POST", path, headers=headers, form=form, files=files, extra_wait=wait or 0.0, timeout=timeout)
+
+
+def _preference(given: Mapping[str, Any], key: str | None) -> Call[Preference]:
+    body = {name: value for name, value in given.items() if value is not None}
+    headers = {"idempotency-key": key or f"et-{secrets.token_hex(16)}"}
+    return Call(Request("POST", "/v1/preferences", headers=headers, json=body), _as(Preference))
+
+
+def _named(picture: PictureName) -> dict[str, Any]:
+    if isinstance(picture, str):
+        return {"session_id": picture, "source": True}
+    return dict(zip(("session_id", "turn", "candidate"), picture, strict=False))
 
 
 def _path(session_id: str) -> str:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import base64
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Generic, TypeVar
 
 from pydantic import BaseModel, ConfigDict
 
+Item = TypeVar("Item")
 ENDED: Final = frozenset({"succeeded", "failed", "cancelled"})
 """The statuses of a session that no longer changes."""
 
@@ -31,8 +32,16 @@ class Scores(_Model):
     overall: float
 
 
+class Carried(_Model):
+    """What a picture from outside said of its own origin: its Digital Source Type, what its C2PA manifest is worth, and why."""
+
+    digital_source_type: str | None = None
+    c2pa: str | None = None
+    reasons: list[str] = []
+
+
 class ImageRef(_Model):
-    """An image the server keeps: its digest, type, size, and where to fetch it."""
+    """An image the server keeps: its digest, type, size, where to fetch it, and what it said of its origin as it came."""
 
     sha256: str
     media_type: str
@@ -40,6 +49,7 @@ class ImageRef(_Model):
     width: int
     height: int
     url: str | None = None
+    carried: Carried | None = None
 
 
 class CandidateRef(_Model):
@@ -199,6 +209,7 @@ class Session(_Model):
         preparation: how its instruction was rewritten for the editor; None where nothing rewrites.
         metadata: the pairs that its caller gave it.
         expires_at: when it is deleted, in Unix seconds; None while it runs, or if it is kept.
+        rating: 1 to 5, by a person; None where nobody rated it.
         last_event: the sequence number of the newest event, to continue the event stream after.
         source, references, mask: the pictures that were sent.
     """
@@ -224,6 +235,7 @@ class Session(_Model):
     results: list[CandidateRef] = []
     scores: Scores | None = None
     preferred: bool | None = None
+    rating: int | None = None
     preparation: Preparation | None = None
     comparisons: list[Comparison] = []
     revised_prompt: str | None = None
@@ -250,11 +262,57 @@ class Session(_Model):
         return None
 
 
-class SessionPage(_Model):
-    """One page of sessions; ``next_cursor`` asks for the next, None after the last."""
+class ListPage(_Model, Generic[Item]):
+    """One page of a list; ``next_cursor`` asks for the next, None after the last."""
 
-    data: list[Session]
+    data: list[Item]
     next_cursor: str | None = None
+
+
+class SessionPage(ListPage[Session]):
+    """One page of sessions."""
+
+
+class JudgedPicture(_Model):
+    """A picture that a person judged, and who made it; everything but its session and digest is None for a source.
+
+    Attributes:
+        sha256: digest of the picture as the editor made it.
+        judge: who scored it.
+    """
+
+    session_id: str
+    sha256: str
+    turn: int | None = None
+    candidate: int | None = None
+    editor: str | None = None
+    thinker: str | None = None
+    judge: str | None = None
+    strategy: str | None = None
+
+
+class Preference(_Model):
+    """What a person prefers: of two pictures (``a``, ``b``, ``choice``), or how good a session is (``session_id``, ``rating``).
+
+    Attributes:
+        choice: ``a | b | tie | skip``.
+        rating: 1 to 5.
+        label: what was compared, in its caller's words.
+    """
+
+    id: str
+    created_at: float
+    a: JudgedPicture | None = None
+    b: JudgedPicture | None = None
+    choice: str | None = None
+    session_id: str | None = None
+    rating: int | None = None
+    label: str | None = None
+    reason: str | None = None
+
+
+class PreferencePage(ListPage[Preference]):
+    """One page of preferences."""
 
 
 class Event(_Model):
@@ -262,8 +320,8 @@ class Event(_Model):
 
     Attributes:
         seq: the event's number in its session, 1 and up without gaps; 0 for a live update that is not stored.
-        type: ``session_created``, ``prepared``, ``prepare_failed``, ``turn_started``, ``edit_started``, ``edited``,
-            ``edit_failed``, ``critiqued``, ``critique_failed``, ``verified``, ``verify_failed``, ``compared``,
+        type: ``session_created``, ``prepare_started``, ``prepared``, ``prepare_failed``, ``turn_started``, ``edit_started``,
+            ``edited``, ``edit_failed``, ``critiqued``, ``critique_failed``, ``verified``, ``verify_failed``, ``compared``,
             ``compare_failed``, ``review_requested``, ``feedback_given``, ``cancel_requested``, ``finished``; and ``reset``, when
             the server has lost what it sent, which is followed by all events again;
             a newer server may send others.
@@ -363,6 +421,49 @@ class ImagesResponse(_Model):
     totals: Totals | None = None
 
 
+class IptcMark(_Model):
+    """IPTC's Digital Source Type in XMP; `error` is why XMP of the file was not read."""
+
+    digital_source_type: str | None = None
+    error: str | None = None
+
+
+class Manifest(_Model):
+    """The active C2PA manifest of a picture.
+
+    Attributes:
+        state: ``trusted | valid | invalid | unread``.
+        reasons: what does not validate, as C2PA's codes.
+        generator: who made it.
+        actions: what was done, as ``{"action", "software", "digital_source_type"}``.
+        ingredients: what the picture was made of, with ``state`` and ``reasons`` of their own manifests.
+    """
+
+    state: str
+    reasons: list[str] = []
+    generator: str | None = None
+    signed_by: str | None = None
+    signed_at: str | None = None
+    actions: list[dict[str, Any]] = []
+    ingredients: list[dict[str, Any]] = []
+
+
+class Provenance(_Model):
+    """What a picture says of its origin, and what the server knows of it.
+
+    Attributes:
+        says_ai: whether a mark says that a trained model made it or a part of it.
+        tampered: signs that marks or pixels were changed after they were marked, in words.
+        made_here: ``yes`` or ``not known``.
+    """
+
+    says_ai: bool
+    iptc: IptcMark | None = None
+    c2pa: Manifest | None = None
+    tampered: list[str] = []
+    made_here: str
+
+
 class Webhook(_Model):
     """A URL that is notified of events of your sessions.
 
@@ -405,6 +506,22 @@ class Delivery(_Model):
     id: str
     state: str
     attempts: list[Attempt] = []
+
+
+class Share(_Model):
+    """A link with which people without a key look at one session.
+
+    Attributes:
+        token, url: only in what created it; `url` is relative to the server.
+        expires_at: Unix seconds.
+    """
+
+    id: str
+    session_id: str
+    created_at: float
+    expires_at: float
+    token: str | None = None
+    url: str | None = None
 
 
 class WebhookData(_Model):

@@ -12,7 +12,7 @@ from typing import Any, Final, Literal, Never, Self, TypeVar, Unpack, overload
 import httpx
 
 from editthinker.client import calls, transport
-from editthinker.client.calls import Call, ImagesOptions, Reply, SessionOptions
+from editthinker.client.calls import Call, ImagesOptions, PictureName, Reply, SessionOptions
 from editthinker.client.errors import (
     APIConnectionError,
     APIResponseError,
@@ -29,13 +29,16 @@ from editthinker.client.models import (
     ImageEvent,
     ImagesResponse,
     ModelCard,
+    Preference,
+    Provenance,
     Readiness,
     Session,
+    Share,
     Webhook,
     WebhookTest,
 )
 from editthinker.client.pages import Page
-from editthinker.client.pictures import ImageFormat, Pictures
+from editthinker.client.pictures import ImageFormat, Picture, Pictures
 from editthinker.client.retry import Attempts, Done, Feed, Retries, RetryAfter
 from editthinker.client.webhooks import Verifier
 from editthinker.environment import inherited
@@ -83,6 +86,7 @@ class EditThinker:
         self.sessions = Sessions(self)
         self.images = Images(self)
         self.models = Models(self)
+        self.preferences = Preferences(self)
         self.webhooks = Webhooks(self, webhook_secret or inherited().get(transport.WEBHOOK_SECRET_VARIABLE))
 
     @property
@@ -117,6 +121,15 @@ class EditThinker:
     def ready(self) -> Readiness:
         """Whether the server can accept work, and what is missing if not."""
         return self.perform(calls.ready())
+
+    def provenance(self, image: Picture) -> Provenance:
+        """What marks a picture carries, whether they validate, and whether this server made it for you.
+
+        Raises:
+            InvalidImageError: when the bytes are not a picture.
+            OSError: when a named file cannot be read.
+        """
+        return self.perform(calls.provenance(image))
 
     def perform(self, call: Call[T]) -> T:
         """Perform one call, with retries."""
@@ -222,7 +235,7 @@ class Sessions:
         *,
         status: str | None = None,
         metadata: Mapping[str, str] | None = None,
-    ) -> Page:
+    ) -> Page[Session]:
         """Sessions, newest first: a page of them. Iterating over it goes through all pages.
 
         Args:
@@ -301,6 +314,23 @@ class Sessions:
     def deliveries(self, session_id: str) -> Sequence[Delivery]:
         """What the session's webhooks were sent, with every attempt."""
         return self._client.perform(calls.deliveries(session_id))
+
+    def share(self, session_id: str, *, expires_in_s: float | None = None, pictures: Sequence[str] | None = None) -> Share:
+        """Make a link with which people without a key look at a session; only its result has the token.
+
+        Args:
+            expires_in_s: seconds, from a minute to 30 days; a week if None.
+            pictures: two to compare in place of the session, each ``source`` or ``<turn>/<candidate>``.
+        """
+        return self._client.perform(calls.share(session_id, expires_in_s, pictures))
+
+    def shares(self, session_id: str) -> Sequence[Share]:
+        """The shares of a session that are in effect."""
+        return self._client.perform(calls.list_shares(session_id))
+
+    def revoke_share(self, session_id: str, share_id: str) -> None:
+        """End a share: its link is worthless from now on."""
+        self._client.perform(calls.revoke_share(session_id, share_id))
 
     def delete(self, session_id: str) -> None:
         """Delete a session and its images."""
@@ -406,6 +436,57 @@ class Models:
         """As `list`: its name in version 0.1."""
         warnings.warn("client.models() is now client.models.list()", DeprecationWarning, stacklevel=2)
         return self.list()
+
+
+class Preferences:
+    """What people prefer: votes on pairs of pictures, and ratings of sessions."""
+
+    def __init__(self, client: EditThinker) -> None:
+        self._client = client
+
+    def vote(
+        self,
+        a: PictureName,
+        b: PictureName,
+        choice: str,
+        *,
+        label: str | None = None,
+        reason: str | None = None,
+        idempotency_key: str | None = None,
+    ) -> Preference:
+        """Store which of two pictures is better. Both are edits of one source by one instruction.
+
+        Args:
+            a, b: a session's id for its source, or (id, turn), or (id, turn, candidate).
+            choice: ``a | b | tie | skip``.
+            label: what was compared, such as ``strategies``.
+        """
+        return self._client.perform(calls.vote(a, b, choice, label, reason, idempotency_key))
+
+    def rate(self, session_id: str, rating: int, *, label: str | None = None, reason: str | None = None) -> Preference:
+        """Rate a session, 1 to 5, in place of its former rating."""
+        return self._client.perform(calls.rate(session_id, rating, label, reason))
+
+    def list(self, limit: int | None = None, cursor: str | None = None) -> Page[Preference]:
+        """Votes and ratings, newest first: a page of them. Iterating over it goes through all pages."""
+        return Page.fetch(self._client.perform, lambda after: calls.list_preferences(limit, after), cursor)
+
+    def export(self, *, since: Moment | None = None, until: Moment | None = None) -> Iterator[dict[str, Any]]:
+        """Every vote but skips as a training pair, the oldest first.
+
+        Args:
+            since: created then or later: Unix seconds, an ISO date, or a ``datetime``.
+            until: created before.
+
+        Raises:
+            ValueError: for an invalid time.
+            APIConnectionError: when the connection breaks; continue as for ``sessions.export``.
+        """
+        return self._client.stream(calls.export_preferences(since, until), lambda: Lines(record))
+
+    def delete(self, preference_id: str) -> None:
+        """Take back a vote or a rating."""
+        self._client.perform(calls.delete_preference(preference_id))
 
 
 class Webhooks(Verifier):

@@ -15,8 +15,8 @@ import typer
 from orchestrator.admin.configuration import redis_settings
 from orchestrator.admin.tables import print_table
 from orchestrator.ports.errors import PortError
-from orchestrator.ports.stores import ApiKey
-from orchestrator.store.api_keys import SCOPES, ApiKeyStore
+from orchestrator.ports.stores import SCOPES, ApiKey
+from orchestrator.store.api_keys import ApiKeyStore
 from orchestrator.store.connection import client
 from orchestrator.store.scripts import KeySpace
 from services.serving.command_line import PLAIN, USAGE, fail, say

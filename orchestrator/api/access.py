@@ -1,19 +1,24 @@
 """Authentication by bearer keys, scopes and quotas.
 
-With keys required, every route needs one except the service's own (health, metrics, documentation). A tenant sees its own
-sessions only; those of other tenants do not exist for it.
+With keys required, every route needs one except the service's own (health, metrics, documentation) and the studio's files. A
+tenant sees its own sessions only; those of other tenants do not exist for it.
+
+A browser that is signed in (`orchestrator.api.sign_in`) has a cookie in place of the key. Unlike a key, a browser sends it by
+itself, so it counts only in requests of this server's own pages: SameSite=Strict leaves it out of those of other sites, and
+`_check_own_page` refuses those of other origins of the same site (https://www.w3.org/TR/fetch-metadata/; RFC 6454, section 7).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from typing import Final
+from urllib.parse import urlsplit
 
 from fastapi import Request
 from fastapi.security import HTTPBearer
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from orchestrator.ports.stores import ApiKey, ApiKeys, Bounds, Quota, RateLimiter, RateUsage, check_tenant
+from orchestrator.ports.stores import ApiKey, ApiKeys, Bounds, Quota, RateLimiter, RateUsage, SignIn, check_tenant
 from orchestrator.ports.stores import Scope as KeyScope
 from services.errors import ApiError
 from services.serving.bearer import how_to_send, token_of
@@ -27,6 +32,10 @@ BEARER: Final = HTTPBearer(
     auto_error=False,
 )
 """For the OpenAPI document; `Access` reads the header itself."""
+COOKIE: Final = "editthinker_sign_in"
+SECURE_COOKIE: Final = f"__Host-{COOKIE}"
+"""Over https; browsers then accept it from this host alone (RFC 6265bis, section 4.1.3.2)."""
+_SIGNED_OUT: Final = "this browser is signed out: its time is over, or the API key is no longer valid; sign in again"
 _WRONG: Final = "this API key is not valid: it is mistyped, revoked or expired"
 
 
@@ -47,6 +56,7 @@ class Access:
         required: whether a key is needed.
         quota: the default of tenants for which none was set.
         redis_bytes: the bound where neither has one; it is lowered to the tenant's share of a small Redis.
+        public_url: of the server, for callers; empty if it is not known.
     """
 
     keys: ApiKeys
@@ -54,9 +64,10 @@ class Access:
     required: bool = False
     quota: Quota = field(default_factory=Quota)
     redis_bytes: int | None = None
+    public_url: str = ""
 
-    async def admit(self, request: Request, scope: KeyScope) -> Caller:
-        """Authenticate a request and check the scope of its key.
+    async def admit(self, request: Request, scope: KeyScope | None) -> Caller:
+        """Authenticate a request and check the scope of its key; None is any.
 
         Raises:
             ApiError: ``invalid_api_key`` (401) without a valid key, ``forbidden`` (403) where it lacks the scope.
@@ -64,8 +75,8 @@ class Access:
         requested = request.headers.get(TENANT_HEADER)
         if not self.required:
             return _on_behalf_of(Caller(), requested, admin=False)
-        key = await self._key(request)
-        if scope not in key.scopes and "admin" not in key.scopes:
+        key = await self.key(request)
+        if scope is not None and scope not in key.scopes and "admin" not in key.scopes:
             raise ApiError("forbidden", f"this key may {_listed(key.scopes)}; the request needs the scope {scope}")
         return _on_behalf_of(Caller(key.tenant, key.id), requested, admin="admin" in key.scopes)
 
@@ -101,14 +112,51 @@ class Access:
     async def _quota(self, tenant: str) -> Quota:
         return await self.keys.quota(tenant) or replace(self.quota, redis_bytes=None, blob_bytes=None)
 
-    async def _key(self, request: Request) -> ApiKey:
+    async def key(self, request: Request) -> ApiKey:
+        """The key of a request: that which it has, or that with which its browser is signed in.
+
+        Raises:
+            ApiError: ``invalid_api_key``; ``forbidden`` where another page uses the browser's sign-in.
+        """
         secret = token_of(request)
-        if secret is None:
+        if secret is not None:
+            key = await self.keys.find(secret)
+            if key is None:
+                raise ApiError("invalid_api_key", _WRONG)
+            return key
+        if "authorization" in request.headers or self.cookie(request) is None:
             raise ApiError("invalid_api_key", how_to_send(request, "et_…"))
-        key = await self.keys.find(secret)
-        if key is None:
-            raise ApiError("invalid_api_key", _WRONG)
-        return key
+        found = await self.sign_in_of(request)
+        if found is None:
+            raise ApiError("invalid_api_key", _SIGNED_OUT)
+        return found.key
+
+    def cookie(self, request: Request) -> str | None:
+        """The token of a browser that is signed in."""
+        # Another host of the same site can set a cookie of a plain name, and so sign a browser in as somebody else. What changes
+        # something has an Origin, which tells https also where nobody configured the server's URL.
+        secure = "https:" in (self.public_url[:6], request.headers.get("origin", "")[:6])
+        return request.cookies.get(SECURE_COOKIE, None if secure else request.cookies.get(COOKIE))
+
+    async def sign_in_of(self, request: Request) -> SignIn | None:
+        """The sign-in of a request's browser.
+
+        Raises:
+            ApiError: ``forbidden`` where it is another page that makes the request.
+        """
+        token = self.cookie(request)
+        if token is None:
+            return None
+        self.check_own_page(request)
+        return await self.keys.signed_in(token)
+
+    def check_own_page(self, request: Request) -> None:
+        """Refuse a request that a page of another origin makes.
+
+        Raises:
+            ApiError: ``forbidden``.
+        """
+        _check_own_page(request, self.public_url)
 
 
 class RateLimitHeaders:
@@ -135,6 +183,20 @@ class RateLimitHeaders:
 def access_ended() -> ApiError:
     """The error for a caller whose key was valid when it began to wait."""
     return ApiError("invalid_api_key", _WRONG)
+
+
+def _check_own_page(request: Request, public_url: str) -> None:
+    """Refuse a request that a page of another origin makes with this browser's cookie."""
+    changes = request.method not in {"GET", "HEAD"}
+    site = request.headers.get("sec-fetch-site", "same-origin")
+    # `none`: the person typed the address, which cannot change anything.
+    own = site == "same-origin" or (site == "none" and not changes)
+    origin = request.headers.get("origin")
+    if origin is not None:
+        parts = urlsplit(public_url)
+        own = own and (origin.partition("://")[2] == request.headers.get("host") or origin == f"{parts.scheme}://{parts.netloc}")
+    if not own or (changes and origin is None):
+        raise ApiError("forbidden", "Origin: only this server's own pages may use a browser's sign-in; send an API key")
 
 
 def _on_behalf_of(caller: Caller, requested: str | None, *, admin: bool) -> Caller:

@@ -26,7 +26,19 @@ from orchestrator.loop.session import CorruptLogError, Session, SessionBounds, a
 from orchestrator.metrics import Metrics
 from orchestrator.ports.collaborators import CheckResult, Clock
 from orchestrator.ports.errors import FencedError, PortError, StorageUnavailableError
-from orchestrator.ports.stores import ReadableBlobs, Recorded, Scope, SessionArchive, SessionFacts, SessionStore, StorageStatus
+from orchestrator.ports.stores import (
+    MadeLog,
+    Preferences,
+    ReadableBlobs,
+    Recorded,
+    Scope,
+    SessionArchive,
+    SessionFacts,
+    SessionShare,
+    SessionShares,
+    SessionStore,
+    StorageStatus,
+)
 from orchestrator.webhooks.model import Endpoints, WebhookTester
 from services.errors import ApiError
 from services.serving import logs
@@ -35,10 +47,14 @@ from services.serving.byte_budget import ByteBudget
 _REFUSALS: Final = frozenset({"overloaded", "quota_exceeded", "rate_limited", "storage_unavailable"})
 _MAX_EXPORTS: Final = 2
 """Of one tenant on this replica: each holds sixteen sessions' events for a reader that may be slow."""
+_MAX_WATCHERS: Final = 50
+"""Of one share on this replica, so that a link that went far leaves its owner's streams to others."""
+NOT_SHARED: Final = "this link is not valid for this: it was changed, has expired or was revoked, or shows something else"
 JOIN_S: Final = 60.0
 """How long a session waits for the repeat of a caller who was told to repeat; clients do so within seconds."""
 _Bearer = Annotated[HTTPAuthorizationCredentials | None, Security(BEARER)]
 _Expires = Annotated[str | None, Query(alias="expires", max_length=20, description="When a signed link expires.")]
+_Share = Annotated[str | None, Query(max_length=400, description="The token of a share of this session, in place of a key.")]
 _Signature = Annotated[str | None, Query(max_length=100, description="The signature of a signed link, in place of a key.")]
 
 
@@ -74,12 +90,16 @@ class Context:
         uploads: bytes of bodies in flight.
         replies: bytes of pictures that are held until their reader has them.
         storage: whether the stores accept writes.
+        preferences: what people prefer.
         bounds: what one session may grow to.
         started_at: Unix seconds.
         kept_s: seconds for which a finished session is kept; None is for good.
         waits: how calls that wait for their session are treated.
         marks: of pictures that are served.
+        made: the digests of pictures made.
         judge_checks: by thinker or judge, what came of its check.
+        shares: links with which people without a key look at a session.
+        watchers: the open event streams of each share.
         endpoints: webhook endpoints and deliveries.
         webhooks: checks URLs and sends test events.
         shutdown: how this replica ends.
@@ -88,6 +108,7 @@ class Context:
         exports: the open exports of each tenant.
         tenant: the caller's; it sees its own sessions only.
         admitted: whether the caller's key is still valid; None where no key is needed.
+        share: the share by which the caller looks at its session; None for a caller with a key.
         signed_link: the request has a valid signed link, which gives access to the image at its path without a key.
     """
 
@@ -111,15 +132,20 @@ class Context:
     uploads: ByteBudget
     replies: ByteBudget
     storage: StorageStatus
+    preferences: Preferences
+    shares: SessionShares
     bounds: SessionBounds = field(default_factory=SessionBounds)
     kept_s: float | None = None
     started_at: int = field(default_factory=lambda: int(time.time()))
     waits: Waits = field(default_factory=Waits)
     judge_checks: Mapping[str, CheckResult] = field(default_factory=dict)
     marks: Marks = field(default_factory=Marks)
+    made: MadeLog | None = None
     listings: Listings = field(default_factory=Listings)
     exports: StreamLimits = field(default_factory=lambda: StreamLimits(_MAX_EXPORTS, "exports"))
+    watchers: StreamLimits = field(default_factory=lambda: StreamLimits(_MAX_WATCHERS, "event streams by this link"))
     tenant: str = "default"
+    share: SessionShare | None = None
     signed_link: bool = False
     admitted: Callable[[], Awaitable[bool]] | None = None
 
@@ -232,9 +258,19 @@ async def read_access(request: Request, _: _Bearer) -> Context:
     return await _admitted(request, "read")
 
 
+async def shared_access(request: Request, _: _Bearer, share: _Share = None) -> Context:
+    """The context for routes that read one session: for a key that may read sessions, or a share of the session."""
+    return await _admitted(request, "read") if share is None else await _shared(request, share)
+
+
 async def edit_access(request: Request, _: _Bearer) -> Context:
     """The context for routes that change sessions."""
     return await _admitted(request, "edit")
+
+
+async def any_access(request: Request, _: _Bearer) -> Context:
+    """The context for routes about the key itself."""
+    return await _admitted(request, None)
 
 
 async def create_access(request: Request, _: _Bearer) -> Context:
@@ -246,9 +282,13 @@ async def create_access(request: Request, _: _Bearer) -> Context:
     return found
 
 
-async def image_access(request: Request, _: _Bearer, _expires: _Expires = None, signature: _Signature = None) -> Context:
-    """The context for routes that serve images: for a key that may read sessions, or a signed link."""
+async def image_access(
+    request: Request, _: _Bearer, _expires: _Expires = None, signature: _Signature = None, share: _Share = None
+) -> Context:
+    """The context for routes that serve images: for a key that may read sessions, a signed link, or a share of the session."""
     found = context(request)
+    if share is not None:
+        return await _shared(request, share)
     if signature is None or not found.links.signed:
         return await _admitted(request, "read")
     try:
@@ -261,7 +301,7 @@ async def image_access(request: Request, _: _Bearer, _expires: _Expires = None, 
     return replace(found, signed_link=True)
 
 
-async def _admitted(request: Request, scope: Scope) -> Context:
+async def _admitted(request: Request, scope: Scope | None) -> Context:
     found = context(request)
     caller = await found.access.admit(request, scope)
     check_query(request)
@@ -279,3 +319,41 @@ async def _admitted(request: Request, scope: Scope) -> Context:
         return True
 
     return replace(found, tenant=caller.tenant, admitted=admitted)
+
+
+async def _shared(request: Request, token: str) -> Context:
+    """The context for a guest: of the share's tenant, for the share's session or its pictures alone.
+
+    Raises:
+        ApiError: ``forbidden``, the same for every reason.
+    """
+    found = context(request)
+    named = await found.links.shared(token)
+    share = await found.shares.find(*named) if named else None
+    if share is None or not _shows(share, request):
+        raise ApiError("forbidden", NOT_SHARED, param="share")
+    check_query(request)
+    logs.bind(tenant=share.tenant, share_id=share.id)
+
+    async def admitted() -> bool:
+        try:
+            return await found.shares.find(share.session_id, share.id) is not None
+        except StorageUnavailableError:
+            return True  # As before, until Redis says otherwise.
+
+    return replace(found, tenant=share.tenant, share=share, admitted=admitted)
+
+
+def _shows(share: SessionShare, request: Request) -> bool:
+    """Whether a share gives access to what a request asks for."""
+    path: dict[str, str] = request.path_params
+    if path["session_id"] != share.session_id:
+        return False
+    if "share_id" in path:
+        return path["share_id"] == share.id
+    route = request.scope["route"].path
+    if share.pictures and route.endswith("/preview"):
+        return False  # unfinished: another picture than the one that is compared
+    is_source = route.endswith("/{session_id}/source")
+    picture = f"{path['turn']}/{path['candidate']}" if "turn" in path else "source" if is_source else None
+    return not share.pictures or picture in share.pictures

@@ -10,7 +10,7 @@ import orjson
 from fastapi import APIRouter, Depends, Header, Query
 from starlette.responses import Response
 
-from orchestrator.api.context import Context, read_access
+from orchestrator.api.context import Context, shared_access
 from orchestrator.api.errors import documented
 from orchestrator.api.examples import EVENTS
 from orchestrator.api.live import AccessEndedError, EventStreamResponse, HistoryLostError, ShuttingDownError, follow, load, until
@@ -24,6 +24,8 @@ from services.protocol.images_api import sse_schema
 from services.serving.jsonlines import sse_message
 
 router = APIRouter(tags=["sessions"])
+_PRIVATE: Final = frozenset({"tenant", "user", "metadata", "editor_options"})
+"""Of the first event: what a session's view does not show to a guest."""
 _LAST: Final = 10**15
 _DIGITS: Final = 15
 _STREAM: Final = {
@@ -39,7 +41,7 @@ _STREAM: Final = {
 )
 async def stream_events(
     session_id: SessionId,
-    ctx: Annotated[Context, Depends(read_access)],
+    ctx: Annotated[Context, Depends(shared_access)],
     after: Annotated[int, Query(ge=0, le=_LAST, description="Sequence number after which to start.")] = 0,
     last_event_id: Annotated[str | None, Header(description="Id of the last event received; browsers send it.")] = None,
 ) -> Response:
@@ -50,6 +52,8 @@ async def stream_events(
     """
     start = _start(after, last_event_id)
     with ctx.streams.open(ctx.tenant) as slot:
+        if ctx.share:
+            slot.enter_context(ctx.watchers.open(ctx.share.id))
         session, last = await load(ctx.history, session_id, ctx.tenant)
         if session.finished and start >= last:
             # Also beyond it: who has seen more than there is cannot be told apart from who asks for nothing.
@@ -63,7 +67,7 @@ async def _frames(ctx: Context, session_id: str, after: int) -> AsyncIterator[by
     try:
         async with contextlib.aclosing(until(ctx.stream_ends, follow(ctx.history, session_id, after))) as events:
             async for recorded in events:
-                yield b": keep-alive\n\n" if recorded is None else _frame(recorded)
+                yield b": keep-alive\n\n" if recorded is None else _frame(recorded, guest=ctx.share is not None)
     except HistoryLostError:
         yield sse_message({"seq": 0, "type": "reset"}, event="reset", seq=0)
     except (PortError, ApiError, CorruptLogError, ShuttingDownError, AccessEndedError):
@@ -72,9 +76,12 @@ async def _frames(ctx: Context, session_id: str, after: int) -> AsyncIterator[by
         return
 
 
-def _frame(recorded: Recorded) -> bytes:
+def _frame(recorded: Recorded, *, guest: bool) -> bytes:
     event = recorded.event
-    return sse_message({"seq": recorded.seq, **orjson.loads(dump(event))}, event=event.type, seq=recorded.seq)
+    data = {"seq": recorded.seq, **orjson.loads(dump(event))}
+    if guest:
+        data = {name: value for name, value in data.items() if name not in _PRIVATE}
+    return sse_message(data, event=event.type, seq=recorded.seq)
 
 
 def _start(after: int, last_event_id: str | None) -> int:

@@ -140,6 +140,31 @@ EXPORT: Final[str] = (
     '"finished_at":1795488000.7,"events":[{"seq":1,"type":"session_created","at":1795488000.1}]}\n'
 )
 
+_JUDGED: Final[dict[str, Any]] = {
+    "session_id": ID,
+    "sha256": "1" * 64,
+    "turn": 1,
+    "candidate": 1,
+    "editor": "classical",
+    "thinker": "rules",
+    "judge": "rules",
+    "strategy": "think",
+}
+PREFERENCE: Final[dict[str, Any]] = {
+    "id": "prf_9f2d0c6be2d14b5f9f0a8f6a3f4e2d1c",
+    "object": "preference",
+    "created_at": 1795488100.1,
+    "a": _JUDGED,
+    "b": {**_JUDGED, "sha256": "2" * 64, "turn": 2},
+    "choice": "b",
+    "label": "turns",
+}
+PREFERENCES: Final[dict[str, Any]] = {"object": "list", "data": [PREFERENCE], "next_cursor": None}
+PREFERENCE_PAIR: Final[str] = (
+    '{"object":"preference_pair","version":1,"id":"prf_9f2d0c6be2d14b5f9f0a8f6a3f4e2d1c","tenant":"default",'
+    '"created_at":1795488100.1,"instruction":"make it feel like golden hour","source":"…","a":{},"b":{},"choice":"b"}\n'
+)
+
 MODELS: Final[dict[str, Any]] = {
     "object": "list",
     "data": [
@@ -191,4 +216,16 @@ ERROR: Final[dict[str, Any]] = {
         "param": "max_turn",
         "code": "unknown_parameter",
     }
+}
+
+PROVENANCE: Final[dict[str, Any]] = {
+    "object": "provenance",
+    "says_ai": True,
+    "iptc": {
+        "digital_source_type": "http://cv.iptc.org/newscodes/digitalsourcetype/compositeWithTrainedAlgorithmicMedia",
+        "error": None,
+    },
+    "c2pa": None,
+    "tampered": [],
+    "made_here": "yes",
 }

@@ -35,8 +35,17 @@ async def export_sessions(
 
     The response has no length: if the connection breaks, the export is incomplete; request the rest with `since`.
     """
+    return await json_lines(ctx, ctx.history.documents(ctx.tenant, since, until, status))
+
+
+async def json_lines(ctx: Context, documents: AsyncGenerator[dict[str, Any]]) -> Response:
+    """A response of one document a line, as they come.
+
+    Raises:
+        ApiError: ``quota_exceeded`` when the tenant has as many exports open as it may.
+    """
     with ctx.exports.open(ctx.tenant) as slot:
-        lines = _lines(ctx.history.documents(ctx.tenant, since, until, status))
+        lines = _lines(documents)
         # Read before the status line is sent, so that an unreachable store is a 503 and not a broken stream.
         first = await anext(lines, None)
         return SlotResponse(_chain(first, lines), slot.pop_all(), media_type="application/jsonl", headers={})

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import base64
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any, Final, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from orchestrator.loop.events import Choosing, ImageRef, Limits, Review, SessionCreated, Strategy
+from orchestrator.loop.events import Carried, Choosing, ImageRef, Limits, Review, SessionCreated, Strategy
 from orchestrator.ports.collaborators import SESSIONS_THINKER, Catalogue, EditorCapabilities
 from services.errors import ApiError
 from services.imaging.codec import sniff
@@ -185,12 +186,14 @@ class Sources:
 
     Attributes:
         alpha: whether a pixel of the source is not opaque.
+        carried: by digest, what the pictures said of their origin.
     """
 
     source: ImageRef
     mask: ImageRef | None = None
     references: tuple[ImageRef, ...] = ()
     alpha: bool = False
+    carried: Mapping[str, Carried] = field(default_factory=dict)
 
 
 def first_event(
@@ -253,6 +256,7 @@ def first_event(
         draft=draft,
         reject_early=reject_early,
         deterministic=catalogue.editors[editor].deterministic,
+        carried=dict(sources.carried),
     )
 
 

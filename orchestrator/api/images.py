@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -35,6 +35,7 @@ from orchestrator.api.live import (
 )
 from orchestrator.api.marks import UNMARKED, Mark
 from orchestrator.api.pictures import PIECE, PiecesResponse, StoredPicture, size_of, stored_pieces
+from orchestrator.api.transcodes import Encoding
 from orchestrator.api.view import answer_path, scores_of
 from orchestrator.api.webhooks import endpoint_of_request
 from orchestrator.loop.events import CandidateRef, Edited, Finished, ImageRef
@@ -316,7 +317,9 @@ async def _parts(
             yield before + orjson.dumps(facts)
             continue
         before += b'{"b64_json":"'
-        async with contextlib.aclosing(_encoded(ctx, session_id, image, fields, _mark_of(ctx, session, ref))) as pieces:
+        async with contextlib.aclosing(
+            _encoded(ctx, session_id, image, fields, _mark_of(ctx, session_id, session, ref))
+        ) as pieces:
             async for piece in pieces:
                 yield before + to_base64(piece).encode()
                 before = b""
@@ -352,7 +355,7 @@ async def _facts_of(
 
 async def _encoded(ctx: Context, session_id: str, image: ImageRef, fields: ImagesEditFields, mark: Mark) -> AsyncGenerator[bytes]:
     """The image as the caller wants it, in pieces that can be encoded one by one."""
-    if _as_stored(image, fields):
+    if _as_stored(image, fields) and mark.claim is None:
         picture = await StoredPicture.open(ctx.blobs, session_id, image, mark, read=waited_out)
         async for piece in stored_pieces(picture, read=waited_out):
             yield piece
@@ -382,16 +385,21 @@ async def _converted(ctx: Context, session_id: str, image: ImageRef, fields: Ima
         return await waited_out(lambda: ctx.blobs.get(session_id, image.sha256))
 
     if _as_stored(image, fields):
-        return mark.written(await load())
-    encoding = (fields.output_format or "png", fields.output_compression)
-    opaque = fields.background == "opaque"
-    made = await ctx.transcodes.get(image.sha256, load, encoding, opaque=opaque, tenant=ctx.tenant, param="output_format")
-    return mark.written(made)
+        made = await load()
+    else:
+        made = await _transcoded(ctx, image, load, fields)
+    name = (image.sha256, str(fields.output_format), str(fields.output_compression), str(fields.background == "opaque"))
+    return await ctx.marks.finished(session_id, mark, made, name, ctx.blobs, tenant=ctx.tenant)
 
 
-def _mark_of(ctx: Context, session: Session, ref: CandidateRef) -> Mark:
+async def _transcoded(ctx: Context, image: ImageRef, load: Callable[[], Awaitable[bytes]], fields: ImagesEditFields) -> bytes:
+    encoding = Encoding(fields.output_format or "png", fields.output_compression, fields.background == "opaque")
+    return await ctx.transcodes.get(image.sha256, load, encoding, tenant=ctx.tenant, param="output_format")
+
+
+def _mark_of(ctx: Context, session_id: str, session: Session, ref: CandidateRef) -> Mark:
     candidate = session.candidate(ref)
-    return ctx.marks.of_candidate(candidate) if candidate else UNMARKED
+    return ctx.marks.of_candidate(session_id, session, candidate) if candidate else UNMARKED
 
 
 async def _stream(call: _Waiting) -> AsyncIterator[bytes]:
@@ -455,7 +463,7 @@ async def _events_once(call: _Waiting, sent: set[str]) -> AsyncGenerator[bytes]:
 
 
 async def _partial(call: _Waiting, session: Session, event: Edited, index: int) -> bytes:
-    mark = _mark_of(call.ctx, session, CandidateRef(turn=event.turn, candidate=event.candidate))
+    mark = _mark_of(call.ctx, call.session_id, session, CandidateRef(turn=event.turn, candidate=event.candidate))
     data = await _converted(call.ctx, call.session_id, event.image, call.fields, mark)
     body = {
         "type": "image_edit.partial_image",
@@ -488,7 +496,8 @@ async def _completed_event(
 ) -> bytes:
     candidate = session.candidate(ref)
     scores = scores_of(candidate)
-    data = await _converted(call.ctx, call.session_id, image, call.fields, _mark_of(call.ctx, session, ref))
+    mark = _mark_of(call.ctx, call.session_id, session, ref)
+    data = await _converted(call.ctx, call.session_id, image, call.fields, mark)
     body = {
         "type": "image_edit.completed",
         "b64_json": to_base64(data),

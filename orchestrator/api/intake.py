@@ -33,11 +33,13 @@ from orchestrator.egress.resolver import NameResolver
 from orchestrator.loop.events import SessionCreated
 from orchestrator.ports.collaborators import Catalogue, Clock, image_ref
 from orchestrator.ports.errors import PortError, StorageUnavailableError
-from orchestrator.ports.stores import Bounds, Created, Folders, Idempotency, Sessions
+from orchestrator.ports.origins import Origin, read_origin
+from orchestrator.ports.stores import Blob, Bounds, Created, Folders, Idempotency, Sessions
 from services.errors import ApiError
 from services.imaging import shapes
 from services.imaging.codec import CheckedImage, ImageLimits, from_base64
 from services.imaging.decode_pool import DecodePool
+from services.imaging.manifests import SOURCE
 from services.protocol.images_api import INPUT_FACTOR, EditFields, EditForm, pixels_of, source_and_references
 from services.serving import logs, tracing
 
@@ -65,6 +67,11 @@ class Pictures:
     source: bytes
     mask: bytes | None = None
     references: tuple[bytes, ...] = ()
+
+    @property
+    def all(self) -> tuple[bytes, ...]:
+        """The source and its references."""
+        return (self.source, *self.references)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +103,7 @@ class Intake:
         decoder: decodes what callers send, in other processes.
         resolver: resolves the host names of callers' URLs.
         compatibility: whether fields that cannot be honoured are refused, or left out and named.
+        anchors: PEM certificates whose C2PA manifests are trusted.
     """
 
     sessions: Sessions
@@ -107,6 +115,7 @@ class Intake:
     decoder: DecodePool = field(default_factory=DecodePool)
     resolver: NameResolver = field(default_factory=NameResolver)
     compatibility: Compatibility = "strict"
+    anchors: str = ""
 
     @property
     def catalogue(self) -> Catalogue:
@@ -178,14 +187,17 @@ class Intake:
             ApiError: for an image that is not accepted, or a key that was used for another request.
         """
         images, mask, received = await self._check(pictures, tenant.name)
+        origins = [await self._origin(*pair, tenant.name) for pair in zip(pictures.all, images, strict=True)]
         images[0], mask = await self._in_shape(images[0], mask, fields, tenant.name)
         source, *references = map(image_ref, images)
-        sources = Sources(source, image_ref(mask) if mask else None, tuple(references), images[0].alpha)
+        carried = {image.sha256: kept.carried for image, kept in zip(images, origins, strict=True) if kept.carried}
+        sources = Sources(source, image_ref(mask) if mask else None, tuple(references), images[0].alpha, carried)
         seed = secrets.randbelow(_MAX_SEED)
         event = first_event(fields, sources, self.catalogue, self.deadlines, now=self.clock.now(), seed=seed, tenant=tenant.name)
         same = Idempotency(key or "", _fingerprint(fields, received), _former_fingerprint(fields, received))
         idempotency = same if key or waits else None
-        created = await self._record([*images, *([mask] if mask else [])], event, idempotency, tenant.bounds, webhook)
+        kept = [each.manifest for each in origins if each.manifest]
+        created = await self._record([*images, *([mask] if mask else []), *kept], event, idempotency, tenant.bounds, webhook)
         if not same.fits(created):
             message = "Idempotency-Key: it was used for another request; use a new key for a new request"
             raise ApiError("idempotency_key_reused", message, param="Idempotency-Key")
@@ -227,6 +239,12 @@ class Intake:
         digest, mask = await self.decoder.check_mask(pictures.mask, size_of_source, limits=self.limits, tenant=tenant)
         return images, mask, _Digests(digests[0], digest, tuple(digests[1:]))
 
+    async def _origin(self, received: bytes, image: CheckedImage, tenant: str) -> Origin:
+        """What a picture says of its origin, which `_check` removed from it."""
+        if not image.marked:
+            return Origin()
+        return await read_origin(self.decoder, received, SOURCE, limits=self.limits, tenant=tenant, anchors=self.anchors)
+
     async def _in_shape(
         self, source: CheckedImage, mask: CheckedImage | None, fields: ImagesEditFields | SessionFields, tenant: str
     ) -> tuple[CheckedImage, CheckedImage | None]:
@@ -254,7 +272,7 @@ class Intake:
 
     async def _record(
         self,
-        images: Sequence[CheckedImage],
+        images: Sequence[Blob],
         event: SessionCreated,
         idempotency: Idempotency | None,
         bounds: Bounds,

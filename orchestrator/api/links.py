@@ -1,4 +1,7 @@
-"""Signed links to images, which work without a key until they expire: a path and its query, signed with HMAC-SHA256."""
+"""Signed links to images, which work without a key until they expire: a path and its query, signed with HMAC-SHA256.
+
+The tokens of shares are signed in the same way: the path of the share, without a query. No image has such a path.
+"""
 
 from __future__ import annotations
 
@@ -64,6 +67,18 @@ class Links:
             ApiError: ``forbidden``, with the reason.
         """
         verify(await self.secret(), path, query, now)
+
+    async def share_token(self, session_id: str, share_id: str) -> str:
+        """The token of a share: its id, its session, and the signature."""
+        signature = sign(await self.secret(), f"/v1/sessions/{session_id}/shares/{share_id}", ())
+        return f"{share_id}.{session_id}.{signature}"
+
+    async def shared(self, token: str) -> tuple[str, str] | None:
+        """The session and the id of a share, by its token; None if the signature is not ours."""
+        share_id, _, rest = token.partition(".")
+        session_id = rest.rpartition(".")[0]
+        expected = await self.share_token(session_id, share_id)
+        return (session_id, share_id) if hmac.compare_digest(expected.encode(), token.encode()) else None
 
 
 def sign(secret: bytes, path: str, query: Query) -> str:

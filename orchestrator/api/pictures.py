@@ -110,7 +110,7 @@ class StoredPicture:
             head_bytes: of it that are read at once; those that will be sent first, if any.
             read: reads them.
         """
-        if mark == UNMARKED:
+        if mark.source_type is None:
             return cls(blobs, session_id, image)
         head = await read(partial(blobs.read, session_id, image.sha256, 0, min(head_bytes, image.bytes)))
         return cls(blobs, session_id, image, mark.splices(head, image.bytes), head)

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import base64
-import binascii
 import contextlib
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Final, Literal
 from urllib.request import parse_http_list
 
@@ -19,7 +17,8 @@ from starlette.responses import Response
 from orchestrator.api.access import access_ended
 from orchestrator.api.bodies import described, read_as
 from orchestrator.api.compatibility import ignored_header
-from orchestrator.api.context import Context, create_access, edit_access, image_access, read_access
+from orchestrator.api.context import NOT_SHARED, Context, create_access, edit_access, image_access, read_access, shared_access
+from orchestrator.api.cursors import read_cursor, write_cursor
 from orchestrator.api.edit_bodies import edit_body, memory_factor
 from orchestrator.api.errors import Responses, documented, from_port
 from orchestrator.api.examples import SESSION, SESSIONS
@@ -39,7 +38,8 @@ from orchestrator.api.live import (
 from orchestrator.api.marks import UNMARKED, Mark
 from orchestrator.api.pictures import Representation, size_of, stored_response
 from orchestrator.api.queries import METADATA_QUERY, wanted_metadata
-from orchestrator.api.view import SessionList, SessionView, in_list, poll_after_s, show, show_unreadable, summary
+from orchestrator.api.transcodes import Encoding
+from orchestrator.api.view import SessionList, SessionView, in_list, poll_after_s, show, show_unreadable, summary, without_private
 from orchestrator.api.webhooks import endpoint_of_request
 from orchestrator.loop.choosing import best
 from orchestrator.loop.events import CandidateRef, Event, FeedbackAction, FeedbackGiven, ImageRef
@@ -48,7 +48,7 @@ from orchestrator.loop.spending import images_are_full, log_is_full, turns_are_u
 from orchestrator.ports.errors import PortError, StorageUnavailableError
 from orchestrator.ports.stores import Created, Recorded
 from services.errors import ApiError
-from services.imaging.codec import OutputFormat
+from services.imaging.codec import OutputFormat, digest
 from services.protocol.images_api import MAX_IMAGES, Prompt
 from services.serving.byte_budget import HeldResponse, receiving
 from services.serving.middleware import error_response
@@ -56,6 +56,7 @@ from services.serving.middleware import error_response
 router = APIRouter(prefix="/v1/sessions", tags=["sessions"])
 
 ReadAccess = Annotated[Context, Depends(read_access)]
+SharedAccess = Annotated[Context, Depends(shared_access)]
 EditAccess = Annotated[Context, Depends(edit_access)]
 ImageAccess = Annotated[Context, Depends(image_access)]
 SessionId = Annotated[str, Path(pattern=r"^[^/]{1,200}$", examples=["ses_5b1f0c6be2d14b5f9f0a8f6a3f4e2d1c"])]
@@ -69,6 +70,12 @@ class WantedEncoding:
     format: OutputFormat | None
     compression: int | None
     background: Literal["opaque"] | None
+    max_side: int | None
+
+    @property
+    def param(self) -> str:
+        """The parameter that asks for another encoding."""
+        return "max_side" if self.max_side and self.format is None else "format"
 
 
 def wanted_encoding(
@@ -76,9 +83,12 @@ def wanted_encoding(
     format: Annotated[OutputFormat | None, Query(description="Output encoding; as stored if absent.")] = None,  # noqa: A002
     compression: Annotated[int | None, Query(ge=0, le=100, description="Quality of jpeg and webp.")] = None,
     background: Annotated[Literal["opaque"] | None, Query(description="opaque: a transparent image is laid on white.")] = None,
+    max_side: Annotated[
+        int | None, Query(ge=64, le=2048, description="A larger image is reduced to so many pixels on its longer side.")
+    ] = None,
 ) -> WantedEncoding:
     """The dependency of routes that serve images."""
-    return WantedEncoding(request, format, compression, background)
+    return WantedEncoding(request, format, compression, background, max_side)
 
 
 Wanted = Annotated[WantedEncoding, Depends(wanted_encoding)]
@@ -194,40 +204,46 @@ async def list_sessions(
     pairs = wanted_metadata(request).items()
     found: list[SessionView] = []
     lost: list[str] = []
-    after = _read_cursor(cursor)
+    after = read_cursor(cursor)
     async with ctx.listings.slot(ctx.tenant):
         for _ in range(_PAGES_SCANNED):
             rows = await ctx.sessions.page(ctx.tenant, None if after is None else after[0] + 1, limit + 64)
             rows = [row for row in rows if after is None or (row[1], row[0]) < after]
             for at in range(0, len(rows), _READ_AT_ONCE):
                 portion = rows[at : at + _READ_AT_ONCE]
-                logs = await ctx.history.read_many([name for name, _ in portion])
-                for (name, created_ms), log in zip(portion, logs, strict=True):
+                names = [name for name, _ in portion]
+                logs, ratings = await ctx.history.read_many(names), await ctx.preferences.ratings(ctx.tenant, names)
+                for (name, created_ms), log, rating in zip(portion, logs, ratings, strict=True):
                     after = (created_ms, name)
                     view = await _listed(ctx, name, log)
                     if isinstance(view, UnreadableSessionError):
                         lost += [] if status or pairs else [name]
                     elif view and status in {None, view.status} and pairs <= view.metadata.items():
-                        found.append(view)
+                        found.append(view.model_copy(update={"rating": rating}))
                     if len(found) + len(lost) == limit:
-                        return SessionList(data=found, unreadable=lost, next_cursor=_write_cursor(after))
+                        return SessionList(data=found, unreadable=lost, next_cursor=write_cursor(after))
             if not rows:
                 return SessionList(data=found, unreadable=lost, next_cursor=None)
-    return SessionList(data=found, unreadable=lost, next_cursor=_write_cursor(after) if after else None)
+    return SessionList(data=found, unreadable=lost, next_cursor=write_cursor(after) if after else None)
 
 
 @router.get("/{session_id}", response_model=SessionView, responses=documented(example=SESSION, polled=True))
-async def get_session(session_id: SessionId, ctx: ReadAccess) -> Response:
+async def get_session(session_id: SessionId, ctx: SharedAccess) -> Response:
     """A session; while it is queued, also its position and its expected wait. `Retry-After` says when to ask again.
 
     Of one whose events cannot be read, it shows what came before them, with the error `session_unreadable`.
     """
     try:
         session, seq = await load(ctx.history, session_id, ctx.tenant)
+        position = None if session.finished else await ctx.sessions.queue_position(session_id)
+        view = show(session_id, session, seq, position, kept_s=ctx.kept_s)
     except UnreadableSessionError as exc:
-        return _shown(_show_unreadable(session_id, exc))
-    position = None if session.finished else await ctx.sessions.queue_position(session_id)
-    return _shown(show(session_id, session, seq, position, kept_s=ctx.kept_s))
+        unreadable = _show_unreadable(session_id, exc)
+        return _shown(without_private(unreadable) if ctx.share else unreadable)
+    if ctx.share:
+        return _shown(without_private(view))
+    (rating,) = await ctx.preferences.ratings(ctx.tenant, [session_id])
+    return _shown(view.model_copy(update={"rating": rating}))
 
 
 @router.get("/{session_id}/image", response_class=Response, responses=documented(409, 416, ok=_IMAGE))
@@ -242,8 +258,10 @@ async def get_best_image(
     if top is None:
         raise ApiError("image_not_found", "the session has made no image yet", param="session_id")
     final = session.finished is not None
-    candidate, _, answer = _images_of(session, top)
-    return await _serve(ctx, session_id, session, answer, wanted, final=final, mark=ctx.marks.of_candidate(candidate))
+    candidate, _, answer = images_of(session, top)
+    return await _serve(
+        ctx, session_id, session, answer, wanted, final=final, mark=ctx.marks.of_candidate(session_id, session, candidate)
+    )
 
 
 @router.get("/{session_id}/source", response_class=Response, responses=documented(416, ok=_IMAGE))
@@ -254,7 +272,8 @@ async def get_source_image(
 ) -> Response:
     """The source image."""
     session = await _session_of_image(ctx, session_id)
-    return await _serve(ctx, session_id, session, session.created.source, wanted, final=True)
+    source = session.created.source
+    return await _serve(ctx, session_id, session, source, wanted, final=True, mark=ctx.marks.of_input(session, source))
 
 
 @router.get("/{session_id}/references/{number}", response_class=Response, responses=documented(416, ok=_IMAGE))
@@ -270,7 +289,8 @@ async def get_reference_image(
     if number > len(references):
         message = f"the session has {len(references)} references" if references else "the session has no reference"
         raise ApiError("image_not_found", message, param="number")
-    return await _serve(ctx, session_id, session, references[number - 1], wanted, final=True)
+    image = references[number - 1]
+    return await _serve(ctx, session_id, session, image, wanted, final=True, mark=ctx.marks.of_input(session, image))
 
 
 @router.get("/{session_id}/mask", response_class=Response, responses=documented(416, ok=_IMAGE))
@@ -298,8 +318,10 @@ async def get_candidate_image(
 ) -> Response:
     """One candidate's image, as the editor made it: it may be smaller than the session's result."""
     session = await _session_of_image(ctx, session_id)
-    made, image, _ = _images_of(session, CandidateRef(turn=turn, candidate=candidate))
-    return await _serve(ctx, session_id, session, image, wanted, final=True, mark=ctx.marks.of_candidate(made))
+    made, image, _ = images_of(session, CandidateRef(turn=turn, candidate=candidate))
+    return await _serve(
+        ctx, session_id, session, image, wanted, final=True, mark=ctx.marks.of_candidate(session_id, session, made)
+    )
 
 
 @router.get(
@@ -317,8 +339,10 @@ async def get_answer_image(
     ref = CandidateRef(turn=turn, candidate=candidate)
     if session.finished is None or ref not in session.finished.results:
         raise ApiError("image_not_found", "only results of a finished session have this; ask for image", param="candidate")
-    made, _, answer = _images_of(session, ref)
-    return await _serve(ctx, session_id, session, answer, wanted, final=True, mark=ctx.marks.of_candidate(made))
+    made, _, answer = images_of(session, ref)
+    return await _serve(
+        ctx, session_id, session, answer, wanted, final=True, mark=ctx.marks.of_candidate(session_id, session, made)
+    )
 
 
 @router.get(
@@ -336,7 +360,9 @@ async def get_preview_image(
     known = session.candidate(CandidateRef(turn=turn, candidate=candidate))
     if known is None or known.preview is None:
         raise ApiError("image_not_found", "this candidate has no unfinished picture; ask for image", param="candidate")
-    return await _serve(ctx, session_id, session, known.preview, wanted, final=True, mark=ctx.marks.of_candidate(known))
+    return await _serve(
+        ctx, session_id, session, known.preview, wanted, final=True, mark=ctx.marks.of_candidate(session_id, session, known)
+    )
 
 
 @router.post("/{session_id}/cancel", responses=documented(example=SESSION))
@@ -447,7 +473,7 @@ def _check_feedback(session: Session, feedback: Feedback) -> None:
     if feedback.action == "accept" and best(session) is None:
         raise ApiError("session_conflict", "there is no candidate to accept yet", param="action")
     if feedback.action == "pick" and feedback.turn:
-        _images_of(session, CandidateRef(turn=feedback.turn, candidate=feedback.candidate or 1))
+        images_of(session, CandidateRef(turn=feedback.turn, candidate=feedback.candidate or 1))
 
 
 def _full(session: Session) -> str | None:
@@ -463,7 +489,7 @@ def _full(session: Session) -> str | None:
     return None
 
 
-def _images_of(session: Session, ref: CandidateRef) -> tuple[Candidate, ImageRef, ImageRef]:
+def images_of(session: Session, ref: CandidateRef) -> tuple[Candidate, ImageRef, ImageRef]:
     """A candidate, its image, and its picture as a result."""
     candidate = session.candidate(ref)
     if candidate is None or candidate.image is None or candidate.answer is None:
@@ -485,40 +511,72 @@ async def _serve(
     # An image never changes; which one is the best does until the session is finished.
     cache = "private, max-age=31536000, immutable" if final else "private, no-cache"
     headers = {"cache-control": cache, "x-content-type-options": "nosniff"}
-    output, compression = wanted.format, wanted.compression
-    opaque = wanted.background == "opaque"
-    if output is None and compression is None and not opaque:
+    encoding = _encoding(image, wanted)
+    if _is_stored(encoding, wanted) and mark.claim is None:
         whole = Representation(f'"{image.sha256}{mark.tag}"', image.media_type, headers)
         return await stored_response(ctx.blobs, session_id, image, whole, wanted.request, mark)
-    output = output or _format_of(image.media_type)
-    if compression is not None and output == "png":
-        message = "compression: png has none; leave it out, or ask for format=jpeg or webp"
-        raise ApiError("unsupported_parameter", message, param="compression")
-    etag = f'"{image.sha256}-{output}-{compression}{"-opaque" if opaque else ""}{mark.tag}"'
-    whole = Representation(etag, f"image/{output}", headers)
-    if known := whole.not_modified(wanted.request):
+    etag = f'"{"-".join((image.sha256, *encoding.name))}{mark.tag}"'
+    whole = Representation(etag, f"image/{encoding.format}", headers)
+    # Each signature differs from every other, so the tag of a signed picture is that of its bytes.
+    if mark.claim is None and (known := whole.not_modified(wanted.request)):
         return known
     # The session's tenant: a signed link has none of its own.
     tenant = session.created.tenant
-
-    async def load() -> bytes:
-        return await ctx.blobs.get(session_id, image.sha256)
-
     async with contextlib.AsyncExitStack() as stack:
         held = await stack.enter_async_context(ctx.replies.open(tenant))
         await held.grow(size_of(image))
-        work = ctx.transcodes.get(image.sha256, load, (output, compression), opaque=opaque, tenant=tenant)
+        work = _marked(ctx, session_id, image, encoding, mark, wanted=wanted, tenant=tenant)
         try:
-            data = mark.written(await while_connected(wanted.request, ctx.ends, work))
+            data = await while_connected(wanted.request, ctx.ends, work)
         except ClientDisconnectedError:
             return Response(status_code=499)
         except ShuttingDownError as exc:
             raise ApiError("not_ready", "this replica is shutting down; retry", retry_after=1) from exc
+        except AccessEndedError as exc:
+            raise (ApiError("forbidden", NOT_SHARED, param="share") if ctx.share else access_ended()) from exc
+        if mark.claim is not None:
+            whole = replace(whole, etag=f'"{digest(data)}"')
+            if known := whole.not_modified(wanted.request):
+                return known
         part = whole.part(wanted.request, len(data))
         if isinstance(part, Response):
             return part
         sent = data[part.start : part.end] if part.status == _PARTIAL else data
         return HeldResponse(sent, stack.pop_all(), part.status, media_type=whole.media_type, headers=part.headers)
+
+
+def _encoding(image: ImageRef, wanted: WantedEncoding) -> Encoding:
+    """The encoding that an image is served in."""
+    output = wanted.format or _format_of(image.media_type)
+    if wanted.compression is not None and output == "png":
+        message = "compression: png has none; leave it out, or ask for format=jpeg or webp"
+        raise ApiError("unsupported_parameter", message, param="compression")
+    # One that is small enough is the same picture as without the parameter, under the same tag.
+    reduced = wanted.max_side is not None and max(image.width, image.height) > wanted.max_side
+    return Encoding(output, wanted.compression, wanted.background == "opaque", wanted.max_side if reduced else None)
+
+
+def _is_stored(encoding: Encoding, wanted: WantedEncoding) -> bool:
+    """Whether it is the image's own, as nothing else was asked for."""
+    return wanted.format is None and encoding == Encoding(encoding.format)
+
+
+async def _marked(
+    ctx: Context, session_id: str, image: ImageRef, encoding: Encoding, mark: Mark, *, wanted: WantedEncoding, tenant: str
+) -> bytes:
+    """The image in that encoding, with its marks."""
+
+    async def load() -> bytes:
+        return await ctx.blobs.get(session_id, image.sha256)
+
+    if _is_stored(encoding, wanted):
+        made = await load()
+    else:
+        # Guests choose from many sizes: they wait for each other, and not their host for them.
+        turn = f"{tenant}/guests" if ctx.share else tenant
+        made = await ctx.transcodes.get(image.sha256, load, encoding, tenant=turn, param=wanted.param)
+        mark = replace(mark, edited=mark.edited and ctx.share is None)  # which is noted where the tenant asked for it
+    return await ctx.marks.finished(session_id, mark, made, (image.sha256, *encoding.name), ctx.blobs, tenant=tenant)
 
 
 def _format_of(media_type: str) -> OutputFormat:
@@ -535,17 +593,3 @@ def preferred_wait_s(prefer: list[str]) -> float:
             seconds = value.strip().strip('"') or str(_LONGEST_WAIT_S)
             return min(float(seconds), _LONGEST_WAIT_S) if _SECONDS.fullmatch(seconds) else 0
     return 0
-
-
-def _write_cursor(position: tuple[int, str]) -> str:
-    return base64.urlsafe_b64encode(f"{position[0]}:{position[1]}".encode()).decode()
-
-
-def _read_cursor(cursor: str | None) -> tuple[int, str] | None:
-    if cursor is None:
-        return None
-    try:
-        created_ms, _, name = base64.b64decode(cursor, altchars=b"-_", validate=True).decode().partition(":")
-        return int(created_ms), name
-    except (binascii.Error, ValueError) as exc:
-        raise ApiError("invalid_value", "cursor: not valid; use next_cursor of the previous page", param="cursor") from exc

@@ -19,7 +19,30 @@ _WAITING: Final = 32
 """Transcodes of one tenant that wait for others of its own."""
 _RETRY_S: Final = 2
 
-_Name = tuple[str, OutputFormat, int | None, bool]
+
+@dataclass(frozen=True, slots=True)
+class Encoding:
+    """An encoding of an image.
+
+    Attributes:
+        compression: OpenAI's ``output_compression``, or None.
+        opaque: a transparent image is laid on white.
+        max_side: pixels of the longer side, to which a larger image is reduced.
+    """
+
+    format: OutputFormat
+    compression: int | None = None
+    opaque: bool = False
+    max_side: int | None = None
+
+    @property
+    def name(self) -> tuple[str, ...]:
+        """It as text, as entity tags and the names of signed pictures have it."""
+        more = [*(["opaque"] if self.opaque else []), *([f"side{self.max_side}"] if self.max_side else [])]
+        return (str(self.format), str(self.compression), *more)
+
+
+_Name = tuple[str, Encoding]
 
 
 @dataclass(slots=True)
@@ -62,26 +85,24 @@ class Transcodes:
         self,
         sha256: str,
         load: Callable[[], Awaitable[bytes]],
-        encoding: tuple[OutputFormat, int | None],
+        encoding: Encoding,
         *,
         tenant: str,
-        opaque: bool = False,
         param: str = "format",
     ) -> bytes:
-        """The image in an encoding: its format and compression.
+        """The image in an encoding.
 
         Args:
             sha256: digest of the stored image.
             load: reads it; called only if it is needed, and once the tenant's turn has come.
-            encoding: the format, and OpenAI's ``output_compression`` or None.
+            encoding: the one that is wanted.
             tenant: whose transcodes are counted.
-            opaque: lay a transparent image on white.
-            param: the request field that names the format.
+            param: the request field that asks for it.
 
         Raises:
             ApiError: ``overloaded`` when many transcodes of the tenant wait already, and as `DecodePool.transcode`.
         """
-        name = (sha256, *encoding, opaque)
+        name = (sha256, encoding)
         known = self._cache.get(name)
         if known is not None:
             return known
@@ -102,9 +123,11 @@ class Transcodes:
                 shared.task.cancel()
 
     async def _transcode(self, name: _Name, load: Callable[[], Awaitable[bytes]], tenant: str, param: str) -> bytes:
-        _, output_format, compression, opaque = name
+        _, to = name
         async with self._turn(tenant, param):
-            made = await self.pool.transcode(await load(), output_format, compression, opaque=opaque, param=param, tenant=tenant)
+            made = await self.pool.transcode(
+                await load(), to.format, to.compression, opaque=to.opaque, max_side=to.max_side, param=param, tenant=tenant
+            )
         # Larger than the whole cache: not cached.
         with contextlib.suppress(ValueError):
             self._cache[name] = made
@@ -114,7 +137,7 @@ class Transcodes:
     async def _turn(self, tenant: str, param: str) -> AsyncIterator[None]:
         state = self._tenants.setdefault(tenant, _Tenant(asyncio.Semaphore(self.tenant_running)))
         if state.requests >= self.tenant_running + _WAITING:
-            message = f"{state.requests} of your images are being converted already; retry in a few seconds, or without format"
+            message = f"{state.requests} of your images are being converted already; retry in a few seconds, or without {param}"
             raise ApiError("overloaded", message, param=param, retry_after=_RETRY_S)
         state.requests += 1
         try:

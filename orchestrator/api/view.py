@@ -12,15 +12,18 @@ from orchestrator.loop.events import (
     Alpha,
     Author,
     CandidateRef,
+    Carried,
     ChecklistAnswer,
     ChecklistQuestion,
     Compared,
     Failure,
     FinishReason,
     ImageRef,
+    ManifestState,
     OutsideMask,
     Place,
     Review,
+    SessionCreated,
     Strategy,
     Totals,
     Winner,
@@ -41,10 +44,23 @@ class ScoresView(BaseModel):
     quality_spread: float = Field(0.0, description="Standard deviation over the judge's samples and critiques.")
 
 
+class CarriedView(BaseModel):
+    """What a picture from outside said of its own origin."""
+
+    digital_source_type: str | None = Field(description="By its C2PA manifest or its XMP.")
+    c2pa: ManifestState | None = Field(description="What its C2PA manifest is worth; null if it had none.")
+    reasons: list[str] = Field(description="What does not validate, or why it was not read.")
+
+
 class ImageView(ImageRef):
     """An image and its URL."""
 
     url: str
+    carried: CarriedView | None = Field(
+        default=None,
+        exclude_if=lambda carried: carried is None,
+        description="What the upload, or an editor's file, said of its own origin; left out where it said nothing.",
+    )
 
 
 class OutsideMaskView(OutsideMask):
@@ -231,6 +247,11 @@ class SessionView(BaseModel):
     )
     comparisons: list[ComparisonView] = Field(default=[], exclude_if=lambda comparisons: not comparisons)
     scores: ScoresView | None
+    rating: int | None = Field(
+        default=None,
+        exclude_if=lambda rating: rating is None,
+        description="1 to 5, by a person; left out where nobody rated it, and in answers to other requests than `GET`.",
+    )
     revised_prompt: str | None
     checklist: list[ChecklistQuestion] = Field(description="Always empty in lists.")
     turns: list[TurnView] = Field(description="Always empty in lists; `totals.turns` is their number.")
@@ -325,8 +346,8 @@ def show(
         totals=session.totals,
         error=finished.error if finished else None,
         last_event=last_event,
-        source=_image(created.source, f"{path}/source"),
-        references=[_image(image, f"{path}/references/{place}") for place, image in enumerate(created.references, 1)],
+        source=_input(created, created.source, f"{path}/source"),
+        references=[_input(created, image, f"{path}/references/{place}") for place, image in enumerate(created.references, 1)],
         mask=_image(created.mask, f"{path}/mask") if created.mask else None,
         urls=Urls(
             self=path, events=f"{path}/events", cancel=f"{path}/cancel", feedback=f"{path}/feedback", image=f"{path}/image"
@@ -347,6 +368,11 @@ def show_unreadable(session_id: str, session: Session, last_event: int, *, finis
 def summary(session_id: str, session: Session, last_event: int, *, kept_s: float | None = None) -> SessionView:
     """A session in a list: without its turns and its checklist."""
     return in_list(show(session_id, session, last_event, kept_s=kept_s))
+
+
+def without_private(view: SessionView) -> SessionView:
+    """A session as a guest sees it: without the names that its caller gave it."""
+    return view.model_copy(update={"user": None, "metadata": {}})
 
 
 def in_list(view: SessionView) -> SessionView:
@@ -412,7 +438,7 @@ def _candidate(path: str, candidate: Candidate) -> CandidateView:
         candidate=candidate.number,
         status=_status(candidate),
         seed=candidate.seed,
-        image=_image(image, f"{url}/image") if image else None,
+        image=_image(image, f"{url}/image", candidate.carried) if image else None,
         answer=_image(candidate.scaled, f"{url}/answer") if candidate.scaled else None,
         unchanged=candidate.unchanged,
         not_understood=list(candidate.not_understood),
@@ -438,8 +464,15 @@ def _preview(candidate: Candidate, url: str) -> PreviewView | None:
     return None if image is None else PreviewView(**image.model_dump(), url=url, scores=_scores(seen) if seen else None)
 
 
-def _image(image: ImageRef, url: str) -> ImageView:
-    return ImageView(**image.model_dump(), url=url)
+def _image(image: ImageRef, url: str, carried: Carried | None = None) -> ImageView:
+    if carried is None:
+        return ImageView(**image.model_dump(), url=url)
+    told = CarriedView(digital_source_type=carried.source_type, c2pa=carried.c2pa, reasons=list(carried.reasons))
+    return ImageView(**image.model_dump(), url=url, carried=told)
+
+
+def _input(created: SessionCreated, image: ImageRef, url: str) -> ImageView:
+    return _image(image, url, created.carried.get(image.sha256))
 
 
 def _status(candidate: Candidate) -> CandidateStatus:

@@ -460,7 +460,9 @@ def _decision(action: StartTurn | RejectEdit | AskReview | Finish, session: Sess
             )
 
 
-def _intent(session_id: str, job: Job, now: float) -> ev.EditStarted:
+def _intent(session_id: str, job: Job, now: float) -> ev.EditStarted | ev.PrepareStarted:
+    if isinstance(job, PrepareJob):
+        return ev.PrepareStarted(at=now, attempt=job.attempt)
     assert isinstance(job, EditJob)
     return ev.EditStarted(
         at=now,
@@ -488,7 +490,7 @@ def _superseded(session: Session, turn: int, candidate: int, now: float, seconds
 
 
 def _is_new(job: Job) -> bool:
-    return isinstance(job, EditJob) and not job.started
+    return isinstance(job, EditJob | PrepareJob) and not job.started
 
 
 def _job_key(job: Job) -> _JobKey:

@@ -52,7 +52,7 @@ from orchestrator.ports.collaborators import (
     image_ref,
 )
 from orchestrator.ports.errors import PortError, StorageUnavailableError
-from orchestrator.ports.stores import Blobs
+from orchestrator.ports.stores import Blob, Blobs
 from services.errors import ApiError
 from services.imaging.codec import CheckedImage, ImageInfo, encode
 from services.imaging.decode_pool import DecodePool
@@ -87,6 +87,7 @@ class Performer:
         prompt_tokens: how many tokens of an instruction an editor reads; None while that is not known.
         decoder: scales the results.
         preparers: rewrite instructions; the thinkers can, too.
+        made: is handed each picture that was made, with its tenant.
     """
 
     editors: Mapping[str, Editor]
@@ -98,6 +99,7 @@ class Performer:
     decoder: DecodePool = field(default_factory=DecodePool)
     preparers: Mapping[str, Preparer] = field(default_factory=dict)
     judges: Mapping[str, Judge | Comparer] = field(default_factory=dict)
+    made: Callable[[str, bytes], None] = lambda _tenant, _data: None
 
     async def perform(
         self,
@@ -190,6 +192,10 @@ class Performer:
             order = self._edit_order(session_id, session, job, previewed, resumed=resumed)
             reply = await _named(self.editors, session.created.editor, "editor").edit(order, usage)
             await self._store(session_id, reply.image)
+            if reply.origin.manifest is not None:
+                await self._store(session_id, reply.origin.manifest)
+            if not reply.unchanged:
+                self.made(session.created.tenant, reply.image.data)
         except PortError as exc:
             return ev.EditFailed(
                 at=self.clock.now(),
@@ -217,6 +223,7 @@ class Performer:
             unchanged=reply.unchanged,
             not_understood=reply.not_understood,
             trained=reply.trained,
+            carried=reply.origin.carried,
         )
 
     def _edit_order(
@@ -506,6 +513,7 @@ class Performer:
             data = await self.decoder.resize(data, (width, height), param="the result", tenant=created.tenant)
             scaled = await asyncio.to_thread(CheckedImage.hashed, data, ImageInfo("image/png", width, height))
             await self._store(session_id, scaled)
+            self.made(created.tenant, scaled.data)
         except (PortError, ApiError) as exc:
             log.warning("a result of session %s keeps its size: %s", session_id, exc.message)
             return None
@@ -532,7 +540,7 @@ class Performer:
         except StorageUnavailableError:
             return await _STORAGE_RETRIES(StorageUnavailableError, self.blobs.get, session_id, sha256)
 
-    async def _store(self, session_id: str, image: CheckedImage) -> None:
+    async def _store(self, session_id: str, image: Blob) -> None:
         try:
             await self.blobs.put(session_id, image)
         except StorageUnavailableError:

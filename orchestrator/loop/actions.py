@@ -94,9 +94,14 @@ class CompareJob:
 
 @dataclass(frozen=True, slots=True)
 class PrepareJob:
-    """Rewrite the caller's instruction for the editor, before the first turn."""
+    """Rewrite the caller's instruction for the editor, before the first turn.
+
+    Attributes:
+        started: whether its `prepare_started` is recorded.
+    """
 
     attempt: int
+    started: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,6 +24,7 @@ SUPERSEDED: Final = "session_cancelled"
 TOO_LATE: Final = "deadline_exceeded"
 """The code of an edit that was not started, since it could not be finished by the deadline."""
 
+ManifestState = Literal["trusted", "valid", "invalid", "unread"]
 Alpha = Literal["kept", "dropped"]
 Strategy = Literal["think", "single", "best_of_n", "think_best_of_n", "adaptive"]
 Review = Literal["never", "each_turn", "before_finish"]
@@ -72,6 +73,24 @@ class Place(_Frozen):
     right: int = Field(ge=0, le=1000)
     bottom: int = Field(ge=0, le=1000)
     word: str = ""
+
+
+class Carried(_Frozen):
+    """What a picture from outside said of its own origin, which its stored form no longer says.
+
+    Attributes:
+        source_type: its Digital Source Type, by its XMP or its C2PA manifest.
+        c2pa: what its manifest is worth; None if it has none, `unread` if it was not read.
+        reasons: what does not validate, or why it was not read.
+        manifest: digest of its manifests as they are kept in the session's folder; None if they are not.
+        bytes: of that.
+    """
+
+    source_type: str | None = None
+    c2pa: ManifestState | None = None
+    reasons: tuple[str, ...] = ()
+    manifest: str | None = None
+    bytes: int = 0
 
 
 class CandidateRef(_Frozen):
@@ -207,7 +226,14 @@ class SessionCreated(_Event):
     """Whether the editor makes the same picture of an instruction with every seed."""
     reject_early: bool = Field(default=False, exclude_if=lambda reject: not reject)
     """Whether the judge scores an unfinished picture of each edit, and edits that cannot become the best are stopped."""
+    carried: dict[str, Carried] = Field(default_factory=dict, exclude_if=lambda carried: not carried)
+    """What the source and the references said of their origin, by their digests; those that said nothing are left out."""
     tenant: str = "default"
+
+    @property
+    def input_bytes(self) -> int:
+        """Bytes of what is stored of the caller's."""
+        return sum(image.bytes for image in self.inputs) + sum(each.bytes for each in self.carried.values())
 
     @property
     def scorer(self) -> str:
@@ -223,6 +249,13 @@ class SessionCreated(_Event):
     def inputs(self) -> tuple[ImageRef, ...]:
         """The caller's pictures: the source, its references, and the mask if there is one."""
         return (self.source, *self.references, *([self.mask] if self.mask else []))
+
+
+class PrepareStarted(_Event):
+    """The preparer is asked to rewrite the instruction; recorded first, so that the session is seen to run."""
+
+    type: Literal["prepare_started"] = "prepare_started"
+    attempt: int
 
 
 class Prepared(_Event):
@@ -304,6 +337,8 @@ class Edited(_Event):
     """What of the instruction the editor says it did not carry out."""
     trained: bool = Field(default=True, exclude_if=lambda trained: trained)
     """Whether a trained model made it; left out where one did, and in earlier versions."""
+    carried: Carried | None = Field(default=None, exclude_if=lambda carried: carried is None)
+    """What the editor's file said of its origin; left out where it said nothing."""
 
 
 class EditFailed(_Event):
@@ -589,6 +624,7 @@ Event = Annotated[
     SessionCreated
     | Prepared
     | PrepareFailed
+    | PrepareStarted
     | TurnStarted
     | EditStarted
     | Edited

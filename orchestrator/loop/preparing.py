@@ -23,7 +23,8 @@ def preparation(session: Session) -> PrepareJob | None:
     if session.created.preparer is None or session.turns or session.new_instruction or known.instruction is not None:
         return None
     tries_left = known.may_be_retried and known.attempts < session.created.limits.critique_attempts
-    return PrepareJob(known.attempts + 1) if tries_left else None
+    attempt = known.attempts + 1
+    return PrepareJob(attempt, started=known.started == attempt) if tries_left else None
 
 
 def prepare_until(session: Session, edit_s: float) -> float:

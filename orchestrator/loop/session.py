@@ -18,6 +18,7 @@ from orchestrator.loop.events import (
     Author,
     CancelRequested,
     CandidateRef,
+    Carried,
     ChecklistAnswer,
     ChecklistFailed,
     ChecklistMade,
@@ -39,6 +40,7 @@ from orchestrator.loop.events import (
     Place,
     Prepared,
     PrepareFailed,
+    PrepareStarted,
     PreviewCritiqued,
     Previewed,
     PreviewFailed,
@@ -108,6 +110,8 @@ class Candidate:
         unchanged: whether it has the source's pixels.
         not_understood: what of the instruction the editor says it did not carry out.
         trained: whether a trained model made it.
+        carried: what the editor's file said of its origin.
+        editor: the fallback that made it; None for the session's editor.
         preview: the unfinished picture by which it may be rejected, and its scores; both None where there was none.
         preview_refinement: the instruction that its critique proposes, which is the candidate's once it is rejected.
         preview_failed: whether that could not be scored.
@@ -129,6 +133,8 @@ class Candidate:
     unchanged: bool = False
     not_understood: tuple[str, ...] = ()
     trained: bool = True
+    carried: Carried | None = None
+    editor: str | None = None
     edit_error: Failure | None = None
     edit_may_be_retried: bool = True
     critiques: tuple[Scores, ...] = ()
@@ -200,11 +206,13 @@ class Preparation:
 
     Attributes:
         attempts: failed ones.
+        started: the number of the latest one that was begun; 0 before.
         error: of the latest.
     """
 
     instruction: str | None = None
     attempts: int = 0
+    started: int = 0
     may_be_retried: bool = True
     error: Failure | None = None
     thinker_seconds: float = 0.0
@@ -268,8 +276,8 @@ class Session:
     @property
     def image_bytes(self) -> int:
         """Bytes of its images: those of its caller, and the candidates."""
-        images = [*self.created.inputs, *(image for each in self.candidates for image in each.pictures)]
-        return sum(image.bytes for image in images if image)
+        made = (stored for each in self.candidates for stored in (*each.pictures, each.carried))
+        return self.created.input_bytes + sum(stored.bytes for stored in made if stored)
 
     @property
     def turn(self) -> Turn | None:
@@ -298,7 +306,8 @@ class Session:
         if self.finished is None and self.cancelled:
             return "cancelling"
         if self.finished is None:
-            return "awaiting_review" if self.review else "running" if self.turns else "queued"
+            begun = self.turns or self.preparation.started
+            return "awaiting_review" if self.review else "running" if begun else "queued"
         if self.finished.reason == "cancelled":
             return "cancelled"
         return "succeeded" if self.finished.best else "failed"
@@ -336,15 +345,17 @@ def _size(event: Event) -> int:
     images = places = 0
     match event:
         case SessionCreated():
-            images = len(event.references)
-            texts = [event.instruction, *event.metadata.keys(), *event.metadata.values()]
+            images = len(event.references) + len(event.carried)
+            reasons = [reason for each in event.carried.values() for reason in each.reasons]
+            texts = [event.instruction, *event.metadata.keys(), *event.metadata.values(), *reasons]
             texts += [value for value in event.editor_options.values() if isinstance(value, str)]
         case Finished():
             images = sum(image is not None for image in event.scaled)
         case FeedbackGiven() | Prepared():
             texts = [event.instruction]
         case Edited():
-            texts = [*event.not_understood]
+            images = int(event.carried is not None)
+            texts = [*event.not_understood, *(event.carried.reasons if event.carried else ())]
         case Critiqued() | Verified():
             texts = [event.instruction, event.reasoning, *(answer.reason for answer in event.answers)]
             texts += [place.word for place in event.places]
@@ -371,7 +382,7 @@ def _apply(session: Session, event: Event) -> Session:
             | (Previewed() | PreviewCritiqued() | PreviewFailed() | EditRejected())
         ):
             return _candidate_event(session, event)
-        case Prepared() | PrepareFailed() | ChecklistMade() | ChecklistFailed():
+        case PrepareStarted() | Prepared() | PrepareFailed() | ChecklistMade() | ChecklistFailed():
             return _text_of_session(session, event)
         case Compared() | CompareFailed():
             return _comparison(session, event)
@@ -398,8 +409,12 @@ def _turn_started(session: Session, event: TurnStarted) -> Session:
     return replace(session, turns=(*session.turns, turn), totals=totals, new_instruction=None)
 
 
-def _text_of_session(session: Session, event: Prepared | PrepareFailed | ChecklistMade | ChecklistFailed) -> Session:
+def _text_of_session(
+    session: Session, event: PrepareStarted | Prepared | PrepareFailed | ChecklistMade | ChecklistFailed
+) -> Session:
     """What a model writes once for the whole session."""
+    if isinstance(event, PrepareStarted):
+        return replace(session, preparation=replace(session.preparation, started=event.attempt))
     return _preparation(session, event) if isinstance(event, Prepared | PrepareFailed) else _checklist(session, event)
 
 
@@ -478,7 +493,7 @@ def _advance(candidate: Candidate, event: _EditEvent) -> Candidate:
             seconds = candidate.editor_seconds + event.editor_seconds
             made = replace(candidate, editing=False, image=event.image, outside_mask=event.outside_mask, alpha=event.alpha)
             told = replace(made, unchanged=event.unchanged, not_understood=event.not_understood, trained=event.trained)
-            return replace(told, editor_seconds=seconds, edit_error=None)
+            return replace(told, carried=event.carried, editor=event.editor, editor_seconds=seconds, edit_error=None)
         case EditFailed():
             seconds = candidate.editor_seconds + event.editor_seconds
             error = Failure(code=event.code, message=event.message)

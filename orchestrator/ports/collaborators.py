@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, Protocol, runtime_checkable
 
 from orchestrator.loop.events import Alpha, ChecklistAnswer, ChecklistQuestion, Choosing, ImageRef, OutsideMask, Place, Winner
+from orchestrator.ports.origins import Origin
 from services.imaging.codec import CheckedImage
 from services.imaging.shapes import Fit
 from services.protocol.critique.messages import Judgement
@@ -120,6 +121,7 @@ class EditReply:
         unchanged: whether it has the source's pixels.
         not_understood: what of the instruction the editor says it did not carry out.
         trained: whether a trained model made it, as far as is known.
+        origin: what the file said of its origin, as it came.
     """
 
     image: CheckedImage
@@ -131,6 +133,7 @@ class EditReply:
     unchanged: bool = False
     not_understood: tuple[str, ...] = ()
     trained: bool = True
+    origin: Origin = field(default_factory=Origin)
 
 
 @dataclass(frozen=True, slots=True)

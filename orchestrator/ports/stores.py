@@ -5,17 +5,30 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any, Literal, Protocol
+from typing import Any, Final, Literal, Protocol, get_args
 
 from orchestrator.loop.events import Event, SessionCreated
 from orchestrator.loop.session import Session
-from services.imaging.codec import CheckedImage
+
+
+class Blob(Protocol):
+    """Bytes with their digest: a picture, or the manifests of one."""
+
+    @property
+    def data(self) -> bytes:
+        """The bytes."""
+        ...
+
+    @property
+    def sha256(self) -> str:
+        """Their digest, in hex: their name."""
+        ...
 
 
 class Blobs(Protocol):
     """Images, each in the folder of its session under the SHA-256 of its bytes."""
 
-    async def put(self, session_id: str, image: CheckedImage) -> None:
+    async def put(self, session_id: str, image: Blob) -> None:
         """Store an image; storing the same bytes again changes nothing."""
         ...
 
@@ -421,6 +434,7 @@ class SessionArchive(History, Protocol):
 
 Scope = Literal["edit", "read", "admin"]
 """`edit` makes and steers sessions, `read` looks at them, `admin` may do both, for every tenant."""
+SCOPES: Final[frozenset[Scope]] = frozenset(get_args(Scope))
 
 
 @dataclass(frozen=True, slots=True)
@@ -467,11 +481,69 @@ def check_tenant(tenant: str) -> None:
         raise ValueError("a tenant's name is 1 to 64 letters, digits, hyphens, underscores and dots")
 
 
+@dataclass(frozen=True, slots=True)
+class SignIn:
+    """A browser that is signed in with a key, until `expires_at` (Unix seconds)."""
+
+    key: ApiKey
+    expires_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class SessionShare:
+    """A link with which people without a key may look at one session, until it expires or is revoked.
+
+    Attributes:
+        tenant: the session's; what its guests read counts as this tenant's.
+        created_at, expires_at: Unix seconds.
+        pictures: the only ones that it shows, each ``source`` or ``<turn>/<candidate>``; empty is the whole session.
+    """
+
+    id: str
+    session_id: str
+    tenant: str
+    created_at: float
+    expires_at: float
+    pictures: tuple[str, ...] = ()
+
+
+class SessionShares(Protocol):
+    """The shares of sessions that are in effect."""
+
+    async def create(self, session_id: str, tenant: str, for_s: float, pictures: Sequence[str] = ()) -> SessionShare | None:
+        """A new share, for so many seconds; None where the tenant has as many as it may."""
+        ...
+
+    async def find(self, session_id: str, share_id: str) -> SessionShare | None:
+        """A share of a session; None for one that is unknown, revoked or expired."""
+        ...
+
+    async def all(self, session_id: str, tenant: str) -> list[SessionShare]:
+        """The shares of a session, the oldest first."""
+        ...
+
+    async def revoke(self, share: SessionShare) -> None:
+        """End a share: nobody finds it any more, on any replica."""
+        ...
+
+
 class ApiKeys(Protocol):
-    """API keys, and the quotas of tenants."""
+    """API keys, the browsers that are signed in with one, and the quotas of tenants."""
 
     async def find(self, secret: str) -> ApiKey | None:
         """The key of that secret; None for one that is unknown, revoked or expired."""
+        ...
+
+    async def sign_in(self, secret: str, for_s: float) -> str:
+        """A token that stands for the key of that secret, for so many seconds."""
+        ...
+
+    async def signed_in(self, token: str) -> SignIn | None:
+        """The sign-in of that token; None for one that is unknown, signed out or expired, and once its key is not valid."""
+        ...
+
+    async def sign_out(self, token: str) -> None:
+        """Forget a token."""
         ...
 
     async def quota(self, tenant: str) -> Quota | None:
@@ -502,6 +574,107 @@ class RateLimiter(Protocol):
 
     async def hit(self, rate: str, tenant: str) -> tuple[bool, tuple[RateUsage, ...]]:
         """Count one request: whether it is within the rate, and what is left of each of the rate's parts."""
+        ...
+
+
+class MadeLog(Protocol):
+    """The digests of the pictures that were made for each tenant."""
+
+    @property
+    def keeps(self) -> bool:
+        """Whether digests are kept at all."""
+        ...
+
+    async def add(self, tenant: str, digests: Sequence[bytes]) -> None:
+        """Keep the digests of a picture."""
+        ...
+
+    async def knows(self, tenant: str, digests: Sequence[bytes]) -> bool:
+        """Whether one of them is kept."""
+        ...
+
+
+Choice = Literal["a", "b", "tie", "skip"]
+
+
+@dataclass(frozen=True, slots=True)
+class JudgedPicture:
+    """A picture that a person looked at, and who made it.
+
+    Attributes:
+        turn, candidate: None for the session's source; so are those who made it.
+        sha256: digest of the picture, as the editor made it.
+        judge: who scored it; the thinker, unless the session had another.
+    """
+
+    session_id: str
+    sha256: str
+    turn: int | None = None
+    candidate: int | None = None
+    editor: str | None = None
+    thinker: str | None = None
+    judge: str | None = None
+    strategy: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Preference:
+    """What a person said of two pictures of one source and instruction (`a`, `b`, `choice`), or of one session (`rating`).
+
+    Attributes:
+        id: of a rating, that of its session, so that a session has one.
+        created_at: Unix seconds.
+        sessions: those that it is about; it is deleted with the first of them.
+        rating: 1 to 5.
+        label: what was compared, in the caller's words.
+        fingerprint: a digest of the request.
+    """
+
+    id: str
+    created_at: float
+    sessions: tuple[str, ...]
+    a: JudgedPicture | None = None
+    b: JudgedPicture | None = None
+    choice: Choice | None = None
+    rating: int | None = None
+    label: str | None = None
+    reason: str | None = None
+    fingerprint: str = ""
+
+
+def rating_id(session_id: str) -> str:
+    """The id of a session's rating: a session has one."""
+    return f"rating_{session_id}"
+
+
+class Preferences(Protocol):
+    """What people prefer, of each tenant; kept for as long as the sessions that it is about."""
+
+    async def add(self, tenant: str, preference: Preference) -> Preference:
+        """Store a preference, and return what is stored under its id: that of an earlier request, unless it is a rating.
+
+        Raises:
+            PortError: ``session_not_found`` when one of its sessions was deleted, ``quota_exceeded`` when those of the tenant
+                take all the bytes that they may.
+        """
+        ...
+
+    async def remove(self, tenant: str, preference_id: str) -> bool:
+        """Remove one; False if there is none of that id."""
+        ...
+
+    async def page(self, tenant: str, before_ms: int | None, limit: int) -> list[tuple[int, Preference]]:
+        """The newest first: (creation in Unix milliseconds, preference), those before `before_ms` only."""
+        ...
+
+    async def created_between(
+        self, tenant: str, since_ms: float, until_ms: float | None, limit: int
+    ) -> list[tuple[int, Preference]]:
+        """The oldest first, as `page`: from `since_ms` up to before `until_ms`."""
+        ...
+
+    async def ratings(self, tenant: str, session_ids: Sequence[str]) -> list[int | None]:
+        """The ratings of these sessions; None for one that was not rated."""
         ...
 
 

@@ -7,25 +7,27 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import secrets
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, fields
-from typing import Any, Final, get_args
+from typing import Any, Final
 
 from redis.asyncio import Redis
 
-from orchestrator.ports.stores import ApiKey, Quota, Scope, check_tenant
+from orchestrator.ports.stores import SCOPES, ApiKey, Quota, SignIn, check_tenant
 from orchestrator.store.connection import redis_call
 from orchestrator.store.scripts import KeySpace
 
-SCOPES: Final = frozenset(get_args(Scope))
 _PREFIX: Final = "et_"
 _CACHE_S: Final = 0.5
 """How long an answer of Redis is cached: a revoked key stops working within that time on every replica."""
 _CACHE_SIZE: Final = 10_000
 _SECRET_CACHE_S: Final = 60.0
+_MAX_SIGN_INS: Final = 100
+"""Of one key at once."""
 
 
 class ApiKeyStore:
@@ -64,10 +66,47 @@ class ApiKeyStore:
 
     async def find(self, secret: str) -> ApiKey | None:
         """The key of that secret; None for one that is unknown, revoked or expired."""
-        digest = _digest(secret)
-        raw = await self._cached(self._keys, digest)
+        return await self._key(_digest(secret))
+
+    async def _key(self, digest: str) -> ApiKey | None:
+        raw = await self._field(self._keys, digest)
         key = None if raw is None else _load(raw)
         return None if key is None or (key.expires_at is not None and key.expires_at <= self._now()) else key
+
+    async def sign_in(self, secret: str, for_s: float) -> str:
+        """A token that stands for the key of that secret, for so many seconds; only its SHA-256 is stored.
+
+        A key has so many at once; the oldest end.
+        """
+        token = secrets.token_urlsafe(32)
+        stored = json.dumps({"key": _digest(secret), "expires_at": self._now() + for_s})
+        name, of_key, for_s = self._sign_in(token), f"{self._keys}:sign_ins:{_digest(secret)}", math.ceil(for_s)
+        async with redis_call(), self._redis.pipeline() as calls:
+            calls.set(name, stored, ex=for_s)
+            calls.zadd(of_key, {name: self._now()})
+            calls.zrange(of_key, 0, -_MAX_SIGN_INS - 1)
+            calls.zremrangebyrank(of_key, 0, -_MAX_SIGN_INS - 1)
+            calls.expire(of_key, for_s)
+            oldest: list[bytes] = (await calls.execute())[2]
+        if oldest:
+            async with redis_call(repeatable=True):
+                await self._redis.delete(*oldest)
+        return token
+
+    async def signed_in(self, token: str) -> SignIn | None:
+        """The sign-in of that token; None for one that is unknown, signed out or expired, and once its key is not valid."""
+        name = self._sign_in(token)
+        raw = await self._cached(name, lambda: self._redis.get(name))
+        stored = None if raw is None else json.loads(raw)
+        if stored is None or stored["expires_at"] <= self._now():
+            return None
+        key = await self._key(stored["key"])
+        return None if key is None else SignIn(key, stored["expires_at"])
+
+    async def sign_out(self, token: str) -> None:
+        """Forget a token."""
+        async with redis_call(repeatable=True):
+            await self._redis.delete(self._sign_in(token))
 
     async def all(self) -> list[ApiKey]:
         """Every key, the oldest first."""
@@ -84,7 +123,7 @@ class ApiKeyStore:
 
     async def quota(self, tenant: str) -> Quota | None:
         """What was set for a tenant; None if nothing was."""
-        raw = await self._cached(self._quotas, tenant)
+        raw = await self._field(self._quotas, tenant)
         return None if raw is None else _load_quota(raw)
 
     async def set_quota(self, tenant: str, quota: Quota) -> None:
@@ -116,14 +155,21 @@ class ApiKeyStore:
         self._secrets[name] = (now, bytes(found))
         return bytes(found)
 
-    async def _cached(self, table: str, field: str) -> bytes | None:
-        """A field of a hash, cached for `_CACHE_S`."""
-        name, now = f"{table}/{field}", time.monotonic()
+    def _sign_in(self, token: str) -> str:
+        return f"{self._keys}:sign_in:{_digest(token)}"
+
+    async def _field(self, table: str, field: str) -> bytes | None:
+        """A field of a hash, cached."""
+        return await self._cached(f"{table}/{field}", lambda: self._redis.hget(table, field))
+
+    async def _cached(self, name: str, read: Callable[[], Any]) -> bytes | None:
+        """What is read, cached for `_CACHE_S` under a name."""
+        now = time.monotonic()
         known = self._cache.get(name)
         if known is not None and now - known[0] < _CACHE_S:
             return known[1]
         async with redis_call(repeatable=True):
-            found: Any = await self._redis.hget(table, field)
+            found: Any = await read()
         value = None if found is None else bytes(found)
         self._cache[name] = (now, value)
         self._cache.move_to_end(name)

@@ -27,7 +27,7 @@ from obstore.exceptions import AlreadyExistsError, BaseError
 from obstore.store import LocalStore, ObjectStore, from_url
 
 from orchestrator.ports.errors import BlobNotFoundError, StorageFullError, StorageUnavailableError
-from services.imaging.codec import CheckedImage
+from orchestrator.ports.stores import Blob
 
 _Result = TypeVar("_Result")
 _SESSION: Final = re.compile(r"ses_[0-9a-f]{32}")
@@ -75,7 +75,7 @@ class ObjectBlobs:
         """Whether the last write failed."""
         self._executor = ThreadPoolExecutor(_THREADS, "blobs")
 
-    async def put(self, session_id: str, image: CheckedImage) -> None:
+    async def put(self, session_id: str, image: Blob) -> None:
         """Store an image; storing the same bytes again changes nothing."""
         async with self._write("the image could not be stored"):
             with contextlib.suppress(AlreadyExistsError):

@@ -49,6 +49,26 @@ class KeySpace:
         """Hash: the pace of an editor (ms, at, since, n), and how long an edit (edit) and a session (work) take there."""
         return f"{self.prefix}pace:{editor}"
 
+    def made(self, tenant: str) -> str:
+        """Sorted set: digests of the pictures made for a tenant by the second, see `orchestrator.store.made`."""
+        return f"{self.prefix}made:{tenant}"
+
+    def preferences(self, tenant: str) -> str:
+        """Hash: what a tenant's people prefer, by id."""
+        return f"{self.prefix}preferences:{tenant}"
+
+    def preferred(self, tenant: str) -> str:
+        """Sorted set: their ids by the millisecond of creation."""
+        return f"{self.prefix}preferred:{tenant}"
+
+    def share(self, share_id: str) -> str:
+        """String: a share of a session, see `orchestrator.store.shares`."""
+        return f"{self.prefix}share:{share_id}"
+
+    def shares(self, tenant: str) -> str:
+        """Sorted set: ``<session id>/<share id>`` of a tenant's shares by the second at which they expire."""
+        return f"{self.prefix}shares:{tenant}"
+
     @property
     def timers(self) -> str:
         """Sorted set: ``<kind>:<session id>`` by the millisecond at which it is due."""
@@ -170,6 +190,8 @@ class Scripts:
             "add_endpoint",
             "schedule_deliveries",
             "compare_and_set",
+            "add_preference",
+            "remove_preference",
             "probe",
             "clock",
         )
@@ -257,6 +279,18 @@ class Scripts:
     async def compare_and_set(self, change: CompareAndSet) -> bool:
         """See ``compare_and_set.lua``."""
         return bool(await self._call("compare_and_set", *dataclasses.astuple(change)))
+
+    async def add_preference(
+        self, preference_id: str, tenant: str, record: bytes, at_ms: int, most_bytes: int, *sessions: str, replace: bool
+    ) -> tuple[int, bytes]:
+        """See ``add_preference.lua``: (1 stored or 0 stored before, record) or (-1, session) or (-2, bytes)."""
+        args = (preference_id, tenant, record, at_ms, most_bytes, int(replace), *sessions)
+        outcome, found = await self._call("add_preference", *args)
+        return int(outcome), found
+
+    async def remove_preference(self, preference_id: str, tenant: str) -> bool:
+        """See ``remove_preference.lua``."""
+        return bool(await self._call("remove_preference", preference_id, tenant))
 
     async def clock(self) -> float:
         """See ``clock.lua``; in seconds."""

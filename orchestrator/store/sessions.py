@@ -17,6 +17,7 @@ from redis.asyncio import Redis
 
 from orchestrator.loop.events import (
     CancelRequested,
+    Carried,
     Edited,
     EditFailed,
     EditStarted,
@@ -136,7 +137,7 @@ class RedisSessions:
             most_blob_bytes=_text_or_empty(bounds.blob_bytes),
             digest=packed.digest,
             retention_ms=int(options.retention_s * 1000),
-            blob_bytes=sum(image.bytes for image in event.inputs),
+            blob_bytes=event.input_bytes,
             request=same.fingerprint,
             caller_ms=self._lease_ms if idempotency and not idempotency.key else "",
             webhook=webhook,
@@ -238,7 +239,7 @@ class RedisSessions:
             # They are what frees memory, and must not fail for want of it.
             ending=terminal or any(_ends(event) for event in events),
             spent=sum(event.editor_seconds for event in events if isinstance(event, Edited | EditFailed)),
-            blob_bytes=sum(image.bytes for event in events for image in _images(event)),
+            blob_bytes=sum(stored.bytes for event in events for stored in _stored(event)),
             begins=any(isinstance(event, TurnStarted | EditStarted) for event in events),
         )
         async with redis_call():
@@ -473,9 +474,11 @@ def _message(seq: int, payload: bytes) -> Recorded | Silence:
         return Silence.GAP
 
 
-def _images(event: Event) -> Iterable[ImageRef]:
-    """The images that were stored for an event."""
-    if isinstance(event, Edited | Previewed):
+def _stored(event: Event) -> Iterable[ImageRef | Carried]:
+    """What was stored for an event: images, and what one said of its origin."""
+    if isinstance(event, Edited):
+        return [event.image, *([event.carried] if event.carried else [])]
+    if isinstance(event, Previewed):
         return [event.image]
     return [image for image in event.scaled if image is not None] if isinstance(event, Finished) else []
 

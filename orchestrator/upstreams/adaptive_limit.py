@@ -75,12 +75,14 @@ class CompletedEdit:
         queue_s: the part of it spent in the pool's queues; None if the editor does not report it.
         in_flight_at_start: edits in flight when it got its slot, see `in_flight_at_start`; None if the pool rejected it first.
         limit_in_use: whether the limit was reached, or edits were queued for a slot.
+        draft: whether it made a draft, which takes a fraction of an edit in full.
     """
 
     elapsed_s: float
     queue_s: float | None
     in_flight_at_start: float | None
     limit_in_use: bool
+    draft: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,8 +94,9 @@ class LimitState:
         initial: where it starts, and what it decays to when idle.
         maximum: its upper bound.
         mean_in_flight, mean_service_s, mean_queue_s: means over the completions of about one round trip.
-        service_deviation_s: mean absolute deviation of service times.
         samples: completions in these means, up to one round trip.
+        full_s, full_deviation_s: mean service time of edits in full, and its mean absolute deviation.
+        full_samples: completions in these two, up to one round trip.
         streak: completions since the last one that queued.
         rejected_at: the size at which the pool last rejected; infinite if it has not, or if that was passed by far.
         next_decrease_at: until then, rejections are of edits sent before the last decrease.
@@ -105,8 +108,10 @@ class LimitState:
     mean_in_flight: float = 0.0
     mean_service_s: float = 0.0
     mean_queue_s: float = 0.0
-    service_deviation_s: float = 0.0
     samples: int = 0
+    full_s: float = 0.0
+    full_deviation_s: float = 0.0
+    full_samples: int = 0
     streak: int = 0
     rejected_at: float = math.inf
     next_decrease_at: float = -math.inf
@@ -188,17 +193,24 @@ def _averaged(state: LimitState, edit: CompletedEdit, queue_s: float) -> LimitSt
     samples = min(state.samples + 1, max(1, round(in_flight)))
     weight = 1 / samples
     service_s = edit.elapsed_s - queue_s
-    deviation_s = abs(service_s - state.mean_service_s)
     return replace(
-        state,
-        service_deviation_s=state.service_deviation_s + (deviation_s - state.service_deviation_s) * weight
-        if state.samples
-        else 0.0,
+        state if edit.draft else _averaged_in_full(state, service_s, in_flight),
         mean_in_flight=state.mean_in_flight + (in_flight - state.mean_in_flight) * weight,
         mean_service_s=state.mean_service_s + (service_s - state.mean_service_s) * weight,
         mean_queue_s=state.mean_queue_s + (queue_s - state.mean_queue_s) * weight,
         samples=samples,
         streak=0 if queue_s > _SHORT_QUEUE / 2 * service_s else state.streak + 1,
+    )
+
+
+def _averaged_in_full(state: LimitState, service_s: float, in_flight: float) -> LimitState:
+    samples = min(state.full_samples + 1, max(1, round(in_flight)))
+    deviation_s = abs(service_s - state.full_s)
+    return replace(
+        state,
+        full_s=state.full_s + (service_s - state.full_s) / samples,
+        full_deviation_s=state.full_deviation_s + (deviation_s - state.full_deviation_s) / samples if state.full_samples else 0.0,
+        full_samples=samples,
     )
 
 
@@ -300,14 +312,15 @@ class Slot:
         self._began = began
         self._in_flight_at_start: float | None = in_flight_at_start
 
-    def completed(self, *, elapsed_s: float, queue_s: float | None) -> None:
+    def completed(self, *, elapsed_s: float, queue_s: float | None, draft: bool = False) -> None:
         """The edit came back.
 
         Args:
             elapsed_s: of the request that succeeded, without earlier attempts and the pauses between them.
             queue_s: the part of it spent in the pool's queues; None if the editor does not report it.
+            draft: whether it made a draft.
         """
-        self._limit._completed(elapsed_s, queue_s, self._in_flight_at_start)  # noqa: SLF001 - two halves of one thing
+        self._limit._completed(elapsed_s, queue_s, self._in_flight_at_start, draft=draft)  # noqa: SLF001 - two halves of one thing
 
     def rejected(self, now: float) -> None:
         """The pool was full (429, 503). The edit keeps its slot while it backs off, so that a full pool gets fewer requests."""
@@ -358,12 +371,15 @@ class AdaptiveLimit:
 
     @property
     def edit_s(self) -> float:
-        """Seconds within which most edits come back once they have their slot; 0 while that is not known.
+        """Seconds within which most edits in full come back once they have their slot; 0 while no edit has come back.
 
-        This is the p99 when edits are queued here (a late edit wastes a slot), and the p90 otherwise.
+        This is the p99 when edits are queued here (a late edit wastes a slot), and the p90 otherwise. Until an edit in full has
+        come back, drafts stand for it.
         """
         deviations = _P99_DEVIATIONS if self.queued else _P90_DEVIATIONS
-        return self._state.mean_queue_s + self._state.mean_service_s + deviations * self._state.service_deviation_s
+        state = self._state
+        service_s = state.full_s if state.full_samples else state.mean_service_s
+        return state.mean_queue_s + service_s + deviations * state.full_deviation_s
 
     @property
     def in_flight(self) -> int:
@@ -475,10 +491,11 @@ class AdaptiveLimit:
             if not granted.done():
                 granted.set_result(self._take_slot(tenant))
 
-    def _completed(self, elapsed_s: float, queue_s: float | None, in_flight_at_start: float | None) -> None:
+    def _completed(self, elapsed_s: float, queue_s: float | None, in_flight_at_start: float | None, *, draft: bool) -> None:
         self._reports_queue = self._reports_queue or queue_s is not None
         in_use = self._in_flight >= self.limit or self.queued > 0
-        self._state = after_completion(self._state, CompletedEdit(max(0.0, elapsed_s), queue_s, in_flight_at_start, in_use))
+        completed = CompletedEdit(max(0.0, elapsed_s), queue_s, in_flight_at_start, in_use, draft)
+        self._state = after_completion(self._state, completed)
         self._grant_slots()
 
     def _rejected(self, now: float) -> None:

@@ -17,6 +17,7 @@ from typing import Any, Final
 from orchestrator.loop.events import TOO_LATE, Alpha, OutsideMask
 from orchestrator.ports.collaborators import EditOrder, EditorUsage, EditReply, RequestTiming, StoredImage
 from orchestrator.ports.errors import EditorError
+from orchestrator.ports.origins import Origin, read_origin
 from orchestrator.upstreams.adaptive_limit import AdaptiveLimit, Slot
 from orchestrator.upstreams.editor_links import EditorLinks
 from orchestrator.upstreams.http import Call, HttpUpstream, Lazy, Reply, RequestObserver
@@ -26,6 +27,7 @@ from services.errors import ApiError
 from services.imaging import shapes
 from services.imaging.codec import UNLIMITED, CheckedImage, ImageInfo, ImageLimits, from_base64
 from services.imaging.decode_pool import DecodePool
+from services.imaging.manifests import ANSWER
 from services.protocol.critique.places import Place, top_first
 from services.protocol.images_api import MAX_IMAGES, RAW_IMAGE, SOURCE_KEY, TRAINED, pixels_of
 
@@ -84,12 +86,14 @@ class Asks:
         base64: ``response_format``, without which some servers answer links.
         png: ``output_format``: SGLang answers JPEG otherwise, which would be encoded twice.
         boxes: whether an instruction ends with the order's boxes now.
+        learn: asks the editor what it takes, if that is not known yet: other fields depend on it.
     """
 
     seed: bool = True
     base64: bool = True
     png: bool = True
     boxes: Callable[[], bool] = lambda: False
+    learn: Callable[[], Awaitable[None]] | None = None
 
 
 class HttpEditor:
@@ -173,19 +177,25 @@ class HttpEditor:
             EditorError: if no valid image came back.
         """
         patience = patience or Patience.of(order.timeout_s, order.start_s)
+        if self._asks.learn is not None:
+            # An edit that another replica began is sent as it was then: for other fields its key would be refused.
+            await self._asks.learn()
         small = self._small(order)
         requests = _Requests(usage)
         try:
+            requests.draft = small == _DRAFT
             reply, max_reply = await self._request(order, self._fields(order, small), requests, patience)
         except EditorError as exc:
             # Behind a balancer another worker, of an earlier version, may have got it than the one that told.
             if small is None or exc.status not in _REFUSED or small not in exc.message:
                 raise
-            small = None
+            small, requests.draft = None, False
             reply, max_reply = await self._request(order, self._fields(order, small), requests, patience)
         requests.reported(reply)
-        data = await self._image_of(reply, order, max_reply)
-        data, info, transparent = await self._received(data, order)
+        file = await self._image_of(reply, order, max_reply)
+        data, info, transparent = await self._received(file, order)
+        # Where nothing was removed there were no marks.
+        origin = Origin() if data is file else await self._origin(file, order)
         data, info = await self._at_size(data, info, order, small=small is not None)
         # That of a draft, which is blurred, would be a change everywhere.
         outside = None if small == _DRAFT else await self._outside_mask(data, info, order)
@@ -200,6 +210,7 @@ class HttpEditor:
             unchanged=await self._unchanged(reply, data, info, order),
             not_understood=_not_understood(reply.json),
             trained=_trained(reply, self._told()),
+            origin=origin,
         )
 
     async def _unchanged(self, reply: Reply, data: bytes, info: ImageInfo, order: EditOrder) -> bool:
@@ -326,6 +337,10 @@ class HttpEditor:
         except ApiError as exc:
             raise EditorError("editor_bad_reply", exc.message, retryable=True) from exc
 
+    async def _origin(self, file: bytes, order: EditOrder) -> Origin:
+        """What an answer says of its origin: other services sign their pictures. An edit that was paid for is not refused."""
+        return await read_origin(self._decoder, file, ANSWER, limits=UNLIMITED, tenant=order.tenant, bounded=False)
+
     async def _at_size(self, data: bytes, info: ImageInfo, order: EditOrder, *, small: bool) -> tuple[bytes, ImageInfo]:
         """The image at the size that was asked for, cropped or padded if the editor gave it another shape.
 
@@ -362,7 +377,7 @@ class HttpEditor:
                 message = f"no slot was free at the editor within {to_start_s:.1f} s"
                 raise EditorError("editor_timeout", message, retryable=True) from exc
             reply = await self._send(call, named, patience, requests)
-            _report_times(requests.slot, reply)
+            _report_times(requests.slot, reply, draft=requests.draft)
             return reply
 
     async def _send(self, call: Call, named: Call | None, patience: Patience, requests: _Requests) -> Reply:
@@ -404,6 +419,8 @@ class _Requests(RequestObserver):
         self._usage = usage
         self._timings: list[RequestTiming] = []
         self.slot: Slot | None = None
+        self.draft = False
+        """Whether they ask for a draft."""
 
     def request_started(self) -> RequestTiming:
         self._timings.append(self._usage.start_request())
@@ -428,7 +445,7 @@ class _Requests(RequestObserver):
         self._timings[-1].reported_s = edit_s
 
 
-def _report_times(slot: Slot, reply: Reply) -> None:
+def _report_times(slot: Slot, reply: Reply, *, draft: bool) -> None:
     """Report the edit's times to its slot: the queue time is that in the worker's queue, and before it reached the worker. The
     times of a replay are those of another request.
     """
@@ -439,7 +456,7 @@ def _report_times(slot: Slot, reply: Reply) -> None:
     if "queue_ms" in timings and "total_ms" in timings:
         before_worker_s = max(0.0, reply.elapsed_s - timings["total_ms"] / 1000)
         queue_s = min(reply.elapsed_s, max(0.0, timings["queue_ms"] / 1000) + before_worker_s)
-    slot.completed(elapsed_s=reply.elapsed_s, queue_s=queue_s)
+    slot.completed(elapsed_s=reply.elapsed_s, queue_s=queue_s, draft=draft)
 
 
 def _trained(reply: Reply, told: Told) -> bool:

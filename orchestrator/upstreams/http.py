@@ -485,6 +485,9 @@ class HttpUpstream:
             return self._error(
                 f"{self._codes}_failed", message, kind=kind, retryable=retry_allowed, retry_after=retry_after, status=status
             )
+        if _error_code(body) == "edit_failed":
+            # A sentence of our own workers about this instruction, written for the caller.
+            message = _error_message(body)
         retryable = retry_allowed and status == 408  # noqa: PLR2004
         code = self._refusal_code(status, _error_code(body), message)
         return self._error(code, message, kind="refused", retryable=retryable, status=status)

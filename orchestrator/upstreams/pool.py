@@ -152,18 +152,16 @@ class UpstreamPool:
         Args:
             again: also those that have answered before.
         """
+        await asyncio.gather(*(self._learn_of(name, again=again) for name in self._registry.editors))
 
-        async def ask(name: str, settings: EditorSettings, editor: HttpEditor) -> None:
-            told = await editor.capabilities()
-            if told is not None:
-                self._told[name] = (settings, told)
-
-        open_questions = [
-            (name, settings, self._plain[name])
-            for name, settings in self._registry.editors.items()
-            if again or self._told_of(name, settings) is None
-        ]
-        await asyncio.gather(*(ask(*question) for question in open_questions))
+    async def _learn_of(self, name: str, *, again: bool = False) -> None:
+        """Ask one editor, if it is configured."""
+        settings = self._registry.editors.get(name)
+        if settings is None or not (again or self._told_of(name, settings) is None):
+            return
+        told = await self._plain[name].capabilities()
+        if told is not None:
+            self._told[name] = (settings, told)
 
     def _told_of(self, name: str, editor: EditorSettings) -> Told | None:
         """What the editor told, if it is still the same server."""
@@ -298,10 +296,17 @@ class UpstreamPool:
 
     def _editor(self, name: str, editor: EditorSettings, limit: AdaptiveLimit) -> HttpEditor:
         upstream = HttpUpstream("editor", _upstream(editor), self._client, self._health("editor", name, editor), name=name)
+        asks = Asks(
+            editor.send_seed,
+            editor.asks_for_base64,
+            editor.send_output_format,
+            boxes=partial(self._takes_boxes, name),
+            learn=partial(self._learn_of, name),
+        )
         return HttpEditor(
             upstream,
             model=editor.model,
-            asks=Asks(editor.send_seed, editor.asks_for_base64, editor.send_output_format, partial(self._takes_boxes, name)),
+            asks=asks,
             links=EditorLinks(editor.url, editor.image_hosts, self._resolver),
             limit=limit,
             decoder=self._decoder,

@@ -18,6 +18,7 @@ from services.editor.engine.executor import Executor
 from services.editor.engine.warmup import OperatorLimits
 from services.editor.metrics import Metrics
 from services.editor.pipelines import Pipeline, load
+from services.editor.pipelines.watermark import load as load_watermark
 from services.editor.settings import Settings
 from services.imaging.codec import Effort, ImageLimits
 from services.imaging.decode_pool import DecodePool, PoolOptions
@@ -92,8 +93,11 @@ def _lifespan(
         operator_limits = OperatorLimits(settings.max_active, settings.max_batch)
         executor = Executor(make, metrics, operator_limits, queue=settings.queue, on_failure=on_failure)
         metrics.watch(executor)
+        watermark = load_watermark(settings.watermark) if settings.watermark else None
         effort = Effort(settings.png_level, settings.webp_method)
-        options = EngineOptions(limits, settings.codec_threads, settings.replay_bytes, settings.detached_edit_s, effort)
+        options = EngineOptions(
+            limits, settings.codec_threads, settings.replay_bytes, settings.detached_edit_s, effort, watermark
+        )
         pool = decoder or DecodePool(
             PoolOptions(processes=settings.codec_threads, cpu_s=settings.decode_cpu_s).for_limits(limits)
         )

@@ -78,6 +78,10 @@ class Settings(ServiceSettings):
     )
     parallel: Literal["ulysses"] | None = Field(None, description="Split each pass over the processes that torchrun started.")
 
+    watermark: str | None = Field(
+        None, description="A watermark for edited pictures: a name in the entry-point group editthinker.watermarks."
+    )
+
     codec_threads: int = Field(2, ge=1, le=64, description="Threads that encode pictures, and processes that decode them.")
     decode_cpu_s: float = Field(20.0, gt=0, description="CPU seconds that decoding one picture may take.")
     png_level: int = Field(1, ge=0, le=9, description="How hard PNGs are compressed.")

@@ -131,6 +131,7 @@ class CheckedImage:
     Attributes:
         sha256: of `data`, in hex: the image's name in the blob store.
         alpha: whether a pixel is not opaque.
+        marked: whether the file as it was received says something of its own origin.
     """
 
     data: bytes
@@ -139,6 +140,7 @@ class CheckedImage:
     height: int
     sha256: str
     alpha: bool = False
+    marked: bool = False
 
     @classmethod
     def hashed(cls, data: bytes, info: ImageInfo, *, alpha: bool = False) -> Self:
@@ -213,18 +215,32 @@ def reduced(data: bytes, max_pixels: int, *, limits: ImageLimits | None = None, 
     opened = open_image(data, limits=limits, param=param)
     pixels = opened.info.width * opened.info.height
     scale = math.sqrt(min(1, max_pixels / pixels))
-    size = tuple(max(1, int(side * scale)) for side in opened.image.size)
-    with _decoding(param):
-        if scale < 1:
+    width, height = (max(1, int(side * scale)) for side in opened.image.size)
+    return _scaled(opened, (width, height))
+
+
+def _reduced_to(data: bytes, max_side: int, *, param: str) -> Image.Image:
+    """As `decode`, with at most so many pixels a side."""
+    opened = open_image(data, limits=UNLIMITED, param=param)
+    scale = min(1, max_side / max(opened.image.size))
+    width, height = (max(1, round(side * scale)) for side in opened.image.size)
+    return _scaled(opened, (width, height))
+
+
+def _scaled(opened: OpenedImage, size: tuple[int, int]) -> Image.Image:
+    """An image decoded as `decode` does, and scaled down to a size before it was turned upright."""
+    scales = size != opened.image.size
+    with _decoding(opened.param):
+        if scales:
             # At least twice the size, as Pillow's own thumbnails are, for the filter to work with.
             opened.image.draft(None, (2 * size[0], 2 * size[1]))
         opened.image.load()
         image = _to_plain(opened.image)
-    if scale == 1:
+    if not scales:
         return image
     # The longer side stays the longer side when the picture was turned upright.
     size = size if (image.width < image.height) == (size[0] < size[1]) else size[::-1]
-    return image.resize((size[0], size[1]), Image.Resampling.LANCZOS)
+    return image.resize(size, Image.Resampling.LANCZOS)
 
 
 def check_image(opened: OpenedImage, sha256: str | None = None) -> CheckedImage:
@@ -321,10 +337,18 @@ def transcode(
     compression: int | None = None,
     *,
     opaque: bool = False,
+    max_side: int | None = None,
     param: str = "output_format",
 ) -> bytes:
-    """A checked image in another encoding, laid on white if it must be opaque; the same bytes if they already are that."""
+    """A checked image in another encoding, laid on white if it must be opaque; the same bytes if they already are that.
+
+    Args:
+        max_side: reduce a larger image to so many pixels on its longer side.
+    """
     flatten = opaque and has_alpha(data[:HEAD_BYTES])
+    if max_side is not None:
+        image = _reduced_to(data, max_side, param=param)
+        return encode(_on_white(image) if flatten else image, output_format, compression, param=param)
     if sniff(data) == f"image/{output_format}" and (compression is None or output_format == "png") and not flatten:
         return data
     image = decode(data, limits=UNLIMITED)

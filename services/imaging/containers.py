@@ -6,6 +6,7 @@ of the image. A file with colour information other than sRGB's, or with an unusu
 
 from __future__ import annotations
 
+import hashlib
 import re
 import struct
 import zlib
@@ -41,6 +42,30 @@ def strip_metadata(data: bytes) -> bytes | None:
     else:
         made = _strip_webp(data)
     return data if made == data else made
+
+
+def content_digest(data: bytes) -> bytes:
+    """SHA-256 over the parts of a file that make its pixels: the same for a file that lost or gained metadata only.
+
+    Nothing is decoded. A PNG's image data counts as a whole, however it is cut into chunks.
+    """
+    made = hashlib.sha256()
+    if data.startswith(_PNG):
+        for kind, content, _ in png_chunks(data):
+            if kind in {b"IHDR", b"PLTE", b"tRNS", b"IDAT"}:
+                made.update(content)
+    elif data.startswith(b"\xff\xd8"):
+        for marker, _, whole in _segments(data):
+            if marker in _KEPT_MARKERS:
+                made.update(whole)
+    else:
+        at = 12
+        while at + 8 <= len(data):
+            size = int.from_bytes(data[at + 4 : at + 8], "little")
+            if data[at : at + 4] in _WEBP_ORDER[1:]:
+                made.update(data[at : at + 8 + size])
+            at += 8 + size + (size & 1)
+    return made.digest()
 
 
 def is_complete(data: bytes) -> bool:

@@ -21,8 +21,8 @@ import signal
 import sys
 import tempfile
 from collections import Counter, OrderedDict, deque
-from collections.abc import Callable, Container, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Container, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Final, Protocol, TypeVar
@@ -35,6 +35,7 @@ from services.imaging import shapes
 from services.imaging.codec import UNLIMITED, CheckedImage, ImageInfo, ImageLimits, MediaType, OutputFormat
 from services.imaging.containers import strip_metadata
 from services.imaging.decode_worker import BASE_BYTES, LIGHT_BYTES, TOO_MUCH_MEMORY
+from services.imaging.manifests import Credentials
 from services.imaging.masks import Outside
 from services.imaging.plain_files import plain_info
 
@@ -52,7 +53,7 @@ _PIXEL_BYTES: Final = 20
 _SLACK_S: Final = 60.0
 _START_S: Final = 60.0
 """Pillow is imported in a tenth of a second, unless the machine swaps."""
-_REPLY_LINE: Final = 64 * 1024
+_REPLY_LINE: Final = 4 * 1024 * 1024
 _MEDIA_TYPES: Final[Mapping[str, MediaType]] = {
     "image/png": "image/png",
     "image/jpeg": "image/jpeg",
@@ -256,11 +257,13 @@ class DecodePool:
         compression: int | None = None,
         *,
         opaque: bool = False,
+        max_side: int | None = None,
         param: str,
         tenant: str,
     ) -> bytes:
         """`codec.transcode`, with its exceptions and those of `check`."""
-        args = {**_args(UNLIMITED, param), "format": output_format, "compression": compression, "opaque": opaque}
+        wanted = {"format": output_format, "compression": compression, "opaque": opaque, "max_side": max_side}
+        args = {**_args(UNLIMITED, param), **wanted}
         return (await self._run("transcode", data, args, tenant, bounded=True))[1]
 
     async def resize(
@@ -302,6 +305,56 @@ class DecodePool:
         args = {**_args(UNLIMITED, param), "sizes": [len(source), len(edited)]}
         reply, _ = await self._run("same", source + edited, args, tenant, bounded=False)
         return bool(reply["same"])
+
+    async def provenance(
+        self,
+        data: bytes,
+        *,
+        limits: ImageLimits,
+        tenant: str,
+        anchors: str = "",
+        keep: str | None = "",
+        digests: bool = False,
+        bounded: bool = True,
+    ) -> tuple[dict[str, Any], bytes]:
+        """The marks of a file, as `decode_worker` tells them, and the archive of its manifests.
+
+        Args:
+            data: the file.
+            limits: with digests.
+            tenant: whose job it is.
+            anchors: PEM certificates that are trusted.
+            keep: the label under which the archive is made (`manifests.SOURCE`, `ANSWER`); none is made
+                without, and with None they are not even read.
+            digests: tell the digests of its image data and of its pixels, which are decoded for it.
+            bounded: refuse it when many jobs wait.
+
+        Raises:
+            ApiError: as `check`.
+        """
+        args = {**_args(limits, "image"), "anchors": anchors, "keep": keep, "digests": digests}
+        return await self._run("provenance", data, args, tenant, bounded=bounded)
+
+    async def sign(
+        self,
+        picture: bytes,
+        archives: Sequence[bytes],
+        definition: Mapping[str, Any],
+        credentials: Credentials,
+        *,
+        tenant: str,
+    ) -> bytes:
+        """`manifests.sign` of a picture that this server encoded.
+
+        Raises:
+            ApiError: ``signing_failed``, whose message is for the operator, and as `check`.
+        """
+        files = [picture, *archives]
+        args = {"sizes": [len(each) for each in files], "definition": definition, "credentials": asdict(credentials)}
+        reply, made = await self._run("sign", b"".join(files), {**_args(UNLIMITED, "image"), **args}, tenant, bounded=True)
+        if "refused" in reply:
+            raise ApiError("signing_failed", str(reply["refused"]))
+        return made
 
     async def decode(
         self, data: bytes, *, limits: ImageLimits, max_pixels: int | None = None, param: str = "image", tenant: str = ""
@@ -512,7 +565,8 @@ def _checked(data: bytes, reply: Mapping[str, Any], made: bytes) -> tuple[str, C
     media_type = _MEDIA_TYPES[reply["media_type"]]
     whole = data if reply["unchanged"] else made
     size = int(reply["width"]), int(reply["height"])
-    return str(reply["received"]), CheckedImage(whole, media_type, *size, str(reply["sha256"]), bool(reply["alpha"]))
+    marked = bool(reply.get("marked"))
+    return str(reply["received"]), CheckedImage(whole, media_type, *size, str(reply["sha256"]), bool(reply["alpha"]), marked)
 
 
 def _args(limits: ImageLimits, param: str) -> dict[str, Any]:

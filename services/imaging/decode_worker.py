@@ -22,10 +22,10 @@ from typing import Any, Final
 from PIL import Image
 
 from services.errors import ApiError
-from services.imaging import codec, masks, shapes
+from services.imaging import codec, manifests, marks, masks, shapes
 from services.imaging.codec import UNLIMITED, ImageLimits, MediaType, OpenedImage
-from services.imaging.containers import is_complete
-from services.imaging.sameness import same_pixels
+from services.imaging.containers import content_digest, is_complete
+from services.imaging.sameness import pixel_digest, same_pixels
 from services.imaging.structure import webp_size
 
 TOO_MUCH_MEMORY: Final = "takes too much memory to decode; send a smaller picture, or an 8-bit PNG or baseline JPEG"
@@ -80,7 +80,9 @@ def _check(data: bytes, args: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
     checked = codec.check_image(opened, received)
     info = {"media_type": checked.media_type, "width": checked.width, "height": checked.height, "sha256": checked.sha256}
     unchanged = checked.data is data
-    facts = {"received": received, "unchanged": unchanged, "alpha": checked.alpha, **info}
+    found = marks.read(data)
+    marked = bool(found.xmp or found.c2pa)
+    facts = {"received": received, "unchanged": unchanged, "alpha": checked.alpha, "marked": marked, **info}
     return facts, b"" if unchanged else checked.data
 
 
@@ -99,8 +101,10 @@ def _receive(data: bytes, args: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
 
 
 def _transcode(data: bytes, args: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
-    _open(data, args, encoded_pixels=-1)
-    return {}, codec.transcode(data, args["format"], args["compression"], opaque=args["opaque"], param=args["param"])
+    side = args["max_side"]
+    _open(data, args, encoded_pixels=side**2 if side else -1)
+    wanted = (args["format"], args["compression"])
+    return {}, codec.transcode(data, *wanted, opaque=args["opaque"], max_side=side, param=args["param"])
 
 
 def _resize(data: bytes, args: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
@@ -154,12 +158,55 @@ def _same(data: bytes, args: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
     return {"same": same_pixels(source, edited)}, b""
 
 
-def _reduced(data: bytes, args: dict[str, Any], max_pixels: int) -> list[Image.Image]:
-    """Several pictures, one after the other in `data`, each decoded and scaled down to so many pixels."""
+def _provenance(data: bytes, args: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
+    """Marks and digests of a file, and with ``keep``, a label, the archive of its manifests."""
+    found = marks.read(data)
+    told: dict[str, Any] = {"source_type": found.source_type, "xmp": found.xmp, "broken": found.broken, "c2pa": bool(found.c2pa)}
+    archive = b""
+    if found.c2pa and args["keep"] is not None:
+        told["manifest"], archive = _manifest(data, found.c2pa, args)
+    if args["digests"]:
+        _open(data, args)
+        image = codec.decode(data, limits=ImageLimits(*args["limits"]), param=args["param"])
+        told["digests"] = [content_digest(data).hex(), pixel_digest(image).hex()]
+    return told, archive
+
+
+def _manifest(data: bytes, size: int, args: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
+    unread = {"state": "unread"}
+    if not manifests.supported():
+        return {**unread, "reasons": ["this server reads no C2PA manifests: it runs without editthinker[c2pa]"]}, b""
+    if size > manifests.MAX_MANIFEST:
+        return {**unread, "reasons": [f"the manifests have more than {manifests.MAX_MANIFEST:,} bytes"]}, b""
+    media_type = codec.sniff(data) or ""
+    try:
+        told = manifests.summary(data, media_type, args["anchors"])
+        return told, manifests.ingredient(data, media_type, args["keep"]) if args["keep"] else b""
+    except manifests.ManifestError as exc:
+        return {"state": "invalid", "reasons": [str(exc)]}, b""
+
+
+def _sign(data: bytes, args: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
+    picture, *archives = _pieces(data, args["sizes"])
+    credentials = manifests.Credentials(**args["credentials"])
+    try:
+        return {}, manifests.sign(picture, codec.sniff(picture) or "", args["definition"], archives, credentials)
+    except manifests.ManifestError as exc:
+        return {"refused": str(exc)}, b""
+
+
+def _pieces(data: bytes, sizes: list[int]) -> list[bytes]:
+    """Several files, one after the other in `data`."""
     whole, at, pieces = memoryview(data), 0, []
-    for size in args["sizes"]:
+    for size in sizes:
         pieces.append(bytes(whole[at : at + size]))
         at += size
+    return pieces
+
+
+def _reduced(data: bytes, args: dict[str, Any], max_pixels: int) -> list[Image.Image]:
+    """Several pictures, one after the other in `data`, each decoded and scaled down to so many pixels."""
+    pieces = _pieces(data, args["sizes"])
     for piece in pieces:
         _open(piece, args)
     return [codec.reduced(piece, max_pixels, limits=UNLIMITED, param=args["param"]) for piece in pieces]
@@ -177,6 +224,8 @@ _OPERATIONS: Final[dict[str, Callable[[bytes, dict[str, Any]], tuple[dict[str, A
     "overlay": _overlay,
     "outside": _outside,
     "same": _same,
+    "provenance": _provenance,
+    "sign": _sign,
 }
 
 

@@ -25,6 +25,9 @@ EDITED_BY_MODEL: Final = f"{VOCABULARY}compositeWithTrainedAlgorithmicMedia"
 """IPTC: edited using generative AI."""
 EDITED_BY_ALGORITHM: Final = f"{VOCABULARY}algorithmicallyEnhanced"
 """IPTC: modification or correction by algorithm; nothing in it was trained (docs/decisions/0180)."""
+GENERATED: Final = f"{VOCABULARY}trainedAlgorithmicMedia"
+SYNTHETIC: Final = (GENERATED, EDITED_BY_MODEL, f"{VOCABULARY}compositeSynthetic")
+"""Types that say that a trained model made the picture or a part of it, the one that says most first."""
 
 MAX_XMP: Final = 1024 * 1024
 """Bytes of a packet that is read, decompressed. Photographs have a few kilobytes, files of photo editors some hundred."""
@@ -32,6 +35,8 @@ _MAX_DEPTH: Final = 64
 _MAX_CHUNKS: Final = 100_000
 _MAX_TYPE: Final = 200
 """Characters of a Digital Source Type; IPTC's have at most 80."""
+_MAX_URI: Final = 300
+"""Characters of a namespace; Adobe's have at most 60."""
 _MAX_PACKETS: Final = 4
 """Packets of one file that are read."""
 _EXT: Final = "http://iptc.org/std/Iptc4xmpExt/2008-02-29/"
@@ -73,17 +78,26 @@ class Found:
         source_type: the Digital Source Type, a URI as a rule; None if the file tells none.
         xmp: whether the file has XMP.
         broken: why XMP of the file was not read, as a clause; None if all was.
-        c2pa: whether the file has a C2PA manifest store, valid or not.
+        c2pa: bytes of its C2PA manifest store, valid or not; 0 if it has none.
     """
 
     source_type: str | None = None
     xmp: bool = False
     broken: str | None = None
-    c2pa: bool = False
+    c2pa: int = 0
 
 
 class BrokenXmpError(Exception):
     """XMP that is not read; the message is a clause."""
+
+
+def strongest(made: str, carried: str | None) -> str:
+    """The Digital Source Type of an edited picture: that of the edit, unless its source says more of being synthetic.
+
+    A picture that a model generated stays one however it is edited.
+    """
+    ranks = {source_type: rank for rank, source_type in enumerate(SYNTHETIC)}
+    return carried if carried is not None and ranks.get(carried, 9) < ranks.get(made, 9) else made
 
 
 def packet(source_type: str) -> bytes:
@@ -157,8 +171,8 @@ def read(data: bytes) -> Found:
     found, packets = Found(), 0
     try:
         for content in _marks(data):
-            if content is None:
-                found = replace(found, c2pa=True)
+            if isinstance(content, int):
+                found = replace(found, c2pa=found.c2pa + content)
                 continue
             packets += 1
             if packets > _MAX_PACKETS:
@@ -167,7 +181,7 @@ def read(data: bytes) -> Found:
             found = replace(found, source_type=found.source_type or source_type_of(content))
     except (BrokenXmpError, TooComplexError) as exc:
         # The manifest may come after the XMP.
-        c2pa = found.c2pa or any(content is None for content in _quietly(_marks(data, only_c2pa=True)))
+        c2pa = sum(content for content in _quietly(_marks(data, only_c2pa=True)) if isinstance(content, int))
         return replace(found, xmp=True, broken=str(exc), c2pa=c2pa)
     return found
 
@@ -208,6 +222,7 @@ class _Reader:
         self.parser.EndElementHandler = self._end
         self.parser.CharacterDataHandler = self._text
         self.parser.StartDoctypeDeclHandler = self._refuse
+        self.parser.StartNamespaceDeclHandler = self._namespace
 
     def _start(self, name: str, attributes: dict[str, str]) -> None:
         self._depth += 1
@@ -229,12 +244,17 @@ class _Reader:
         if self._inside and self._inside == self._depth and sum(map(len, self.found)) <= _MAX_TYPE:
             self.found.append(text)
 
+    def _namespace(self, _: str | None, uri: str | None) -> None:
+        # Expat writes it into every name with that prefix.
+        if uri is not None and len(uri) > _MAX_URI:
+            raise BrokenXmpError("its XMP has a namespace that is too long")
+
     def _refuse(self, *_: object) -> None:
         raise BrokenXmpError("its XMP has a document type, which XMP has not")
 
 
-def _marks(data: bytes, *, only_c2pa: bool = False) -> Iterator[bytes | None]:
-    """The XMP packets of a file, and None for each part of a C2PA manifest store."""
+def _marks(data: bytes, *, only_c2pa: bool = False) -> Iterator[bytes | int]:
+    """The XMP packets of a file, and the size of each part of a C2PA manifest store."""
     if data.startswith(_PNG):
         parts = _png_marks(data)
     elif data.startswith(b"\xff\xd8"):
@@ -245,10 +265,10 @@ def _marks(data: bytes, *, only_c2pa: bool = False) -> Iterator[bytes | None]:
         return
     for is_c2pa, content in parts:
         if is_c2pa or not only_c2pa:
-            yield None if is_c2pa else _inflated(content) if data.startswith(_PNG) else content
+            yield max(1, len(content)) if is_c2pa else _inflated(content) if data.startswith(_PNG) else content
 
 
-def _quietly(parts: Iterator[bytes | None]) -> Iterator[bytes | None]:
+def _quietly(parts: Iterator[bytes | int]) -> Iterator[bytes | int]:
     with contextlib.suppress(BrokenXmpError, TooComplexError):
         yield from parts
 
@@ -260,7 +280,7 @@ def _png_marks(data: bytes) -> Iterator[tuple[bool, bytes]]:
         if len(kind) < 4 or kind == b"IEND":  # noqa: PLR2004
             return
         if kind == _PNG_C2PA:
-            yield True, b""
+            yield True, data[at + 8 : at + 8 + size]
         elif kind == b"iTXt" and data[at + 8 : at + 9 + len(_PNG_KEYWORD)] == _PNG_KEYWORD + b"\x00":
             yield False, data[at + 9 + len(_PNG_KEYWORD) : at + 8 + size]
         at += 12 + size
@@ -285,7 +305,7 @@ def _jpeg_marks(data: bytes) -> Iterator[tuple[bool, bytes]]:
         if marker == _APP1 and content.startswith(_JPEG_XMP):
             yield False, content[len(_JPEG_XMP) :]
         elif marker == _APP11 and content.startswith(_JUMBF) and content[_JUMBF_BOX] == b"jumb":
-            yield True, b""
+            yield True, content
 
 
 def _webp_marks(data: bytes) -> Iterator[tuple[bool, bytes]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import Final
 
 from PIL import Image, ImageChops
@@ -30,3 +31,16 @@ def _same(source: Image.Image, edited: Image.Image) -> bool:
 
 def _premultiplied(image: Image.Image) -> Image.Image:
     return image.convert("RGBA").convert("RGBa")
+
+
+def pixel_digest(image: Image.Image) -> bytes:
+    """SHA-256 of size and pixels; that of an opaque picture is the same with and without an alpha channel.
+
+    Args:
+        image: in a plain mode, as `services.imaging.codec.decode` returns it.
+    """
+    if image.mode == "RGBA" and image.getchannel("A").getextrema()[0] == 255:  # noqa: PLR2004
+        image = image.convert("RGB")
+    made = hashlib.sha256(f"{image.mode} {image.width} {image.height} ".encode())
+    made.update(image.tobytes())
+    return made.digest()

@@ -26,9 +26,12 @@ _MAX_VALUE: Final = 2_000
 _MAX_TRACEBACK: Final = 16_000
 _SECRET_NAME: Final = re.compile(r"api_?key|authorization|secret|password|cookie|^token$|_token$", re.IGNORECASE)
 _SECRET_TEXT: Final = re.compile(
-    r"\bBearer\s+[^\s'\",;]+|\b(?:sk-|et_|whsec_)[A-Za-z0-9_+/=-]{8,}|(?<=://)[^/\s:@]*:[^/\s@]+(?=@)", re.IGNORECASE
+    r"\bBearer\s+[^\s'\",;]+|\b(?:sk-|et_|whsec_)[A-Za-z0-9_+/=-]{8,}|\bshr_\w+\.[\w.-]+"
+    r"|(?<=://)[^/\s:@]*:[^/\s@]+(?=@)",
+    re.IGNORECASE,
 )
-"""Secrets by their form: bearer tokens, keys of OpenAI and of this project, webhook secrets, passwords in URLs."""
+"""Secrets by their form: bearer tokens, keys of OpenAI and of this project, secrets of webhooks, tokens of shares, passwords in
+URLs."""
 _BIDI: Final = (0x061C, 0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A))
 """Controls of bidirectional text, with which a text can show as another one."""
 _CONTROL: Final = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160))} | {
@@ -129,6 +132,11 @@ def _clean(name: str, value: object, secret_texts: Iterable[str]) -> object:
         text = f"{text[:_MAX_VALUE]}… ({len(text)} characters)"
     for secret in secret_texts:
         text = text.replace(secret, "***")
+    return without_secrets(text)
+
+
+def without_secrets(text: str) -> str:
+    """A text without what has a secret's form."""
     return _SECRET_TEXT.sub("***", text)
 
 

@@ -209,7 +209,9 @@ def _route(scope: Scope) -> str:
 
 def _describe(span: Span, scope: Scope, status: int, identity: str) -> None:
     route = _route(scope)
-    known: dict[str, tracing.Value] = {"http.route": route, "http.response.status_code": status, "url.path": scope["path"]}
+    # Pages of shared sessions have the token in their path.
+    path = logs.without_secrets(scope["path"])
+    known: dict[str, tracing.Value] = {"http.route": route, "http.response.status_code": status, "url.path": path}
     span.set_attributes({**known, "http.request.header.x-request-id": [identity]})
     span.update_name(f"{scope['method']} {route}")
     if status >= 500:  # noqa: PLR2004

@@ -31,6 +31,8 @@ Header = tuple[bytes, bytes]
 
 _PROBES: Final = frozenset({"/health", "/healthz", "/readyz", "/metrics"})
 """Requested by address or by the names of a cluster; they are documented as public."""
+_PAGES: Final = re.compile(r"/|/studio(?:/.*)?")
+"""Pages without data: links of other sites may lead there. What such a page then requests is same-origin."""
 _PRIVATE_SUFFIXES: Final = (".localhost", ".local", ".internal", ".svc", ".home.arpa")
 """Names that no public name server answers for: RFC 6761, RFC 6762, ICANN's .internal (2024), Kubernetes, RFC 8375."""
 _NAME: Final = re.compile(r"[a-z0-9]([a-z0-9_.-]{0,252}[a-z0-9])?")
@@ -198,7 +200,8 @@ class OriginPolicy:
                 return
             self.refused.labels("origin").inc()
             raise ApiError("forbidden", f"Origin: {self._foreign()}", param="Origin")
-        if headers.get(b"sec-fetch-site", [b"none"])[0].lower() not in {b"none", b"same-origin"}:
+        own = headers.get(b"sec-fetch-site", [b"none"])[0].lower() in {b"none", b"same-origin"}
+        if not own and not _is_link(path, headers):
             self.refused.labels("origin").inc()
             raise ApiError("forbidden", f"Sec-Fetch-Site: {self._foreign()}", param="Sec-Fetch-Site")
 
@@ -255,6 +258,12 @@ class OriginPolicy:
             "access-control-max-age": str(_PREFLIGHT_S),
         }
         return Response(status_code=204, headers=allowed)
+
+
+def _is_link(path: str, headers: dict[bytes, list[bytes]]) -> bool:
+    """Whether a request shows one of the pages in a window of its own, and not in a frame or as part of another page."""
+    shown = [headers.get(name) for name in (b"sec-fetch-mode", b"sec-fetch-dest")]
+    return shown == [[b"navigate"], [b"document"]] and bool(_PAGES.fullmatch(path))
 
 
 def _is_private(name: str) -> bool:

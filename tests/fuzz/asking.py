@@ -14,7 +14,7 @@ from tests.fuzz import pictures
 
 _TEXTS = (
     "x",
-    "make it snow",
+    "make it 20% warmer",
     'write "Grüße, 世界" on the wall',
     "🏳️‍🌈🧑🏽‍🚀 a\u200dhat",
     "שלום \u202eabc\u202c",

@@ -228,6 +228,8 @@ class Player:
         if code in {"overloaded", "not_ready"}:
             if "retry-after" not in answer.headers:
                 yield f"{answer.status} without Retry-After"
+        elif code == "edit_failed" and param == "prompt" and "does not do this" in error["message"]:
+            return  # the stand-in refuses what it cannot do
         elif answer.status >= 500 or code in {"internal_error", "edit_failed", "out_of_memory"}:
             yield f"{answer.status} {error}"
         elif (code == "edit_cancelled" and asked.stopped) or (code == "idempotency_key_reused" and asked.conflicts):

@@ -50,7 +50,7 @@ def test_edit_starts_and_stops_the_stack_and_keeps_the_session(tmp_path: Path) -
 
 def test_edit_uses_a_temporary_directory_while_another_stack_uses_the_default(tmp_path: Path) -> None:
     with Stack(tmp_path / "home"):
-        done = edit(tmp_path / "home", "-o", tmp_path / "out.jpg", "--max-turns", 1)
+        done = edit(tmp_path / "home", "-o", tmp_path / "out.jpg", "--max-turns", 2)
     assert done.returncode == 0, done.stderr
     assert "this session will not be stored" in done.stderr
     assert (tmp_path / "out.jpg").read_bytes().startswith(b"\xff\xd8\xff")

@@ -35,6 +35,7 @@ from tests.containers.deployment_files import ALSO, COMPOSE, DOCKERFILES, IMAGES
 from tests.doubles.haproxy import haproxy_binary
 from tests.doubles.processes import Process, free_port, redis_binary, start, wait_ready
 from tests.doubles.prometheus import promtool
+from tests.doubles.signing import Certificate
 
 # --- every file -----------------------------------------------------------------------------------------------------------
 
@@ -67,7 +68,7 @@ def test_a_dockerfile_is_clean(path: str) -> None:
 
 
 LOCKS = {
-    "orchestrator": ("orchestrator/Dockerfile", "orchestrator,otel"),
+    "orchestrator": ("orchestrator/Dockerfile", "orchestrator,otel,c2pa"),
     "embedded": ("services/embedded/Dockerfile", "editor,thinker,otel"),
 }
 
@@ -146,7 +147,8 @@ def test_an_image_is_unprivileged_and_tells_how_it_is(name: str) -> None:
 def test_the_compose_files_keep_to_the_specification() -> None:
     """Every key is one of it; and a checker that would let a wrong one pass is none."""
     PyCompose.from_yaml(yaml.safe_dump(COMPOSE)).validate()
-    PyCompose.from_yaml(yaml.safe_dump(deployment_files.compose("deploy/compose/more-gpus.yml")))
+    for name in ("more-gpus", "signing"):
+        PyCompose.from_yaml(yaml.safe_dump(deployment_files.compose(f"deploy/compose/{name}.yml")))
     with pytest.raises(ValueError, match="helthcheck"):
         PyCompose.from_yaml(yaml.safe_dump({"services": {"redis": {"image": "redis:7", "helthcheck": {}}}}))
 
@@ -247,6 +249,22 @@ def test_an_orchestrators_settings_are_accepted(name: str) -> None:
     names = {known for service in SERVICES for known in networks(service).values()}
     for url in (settings.redis_url, *(up.url for up in (*settings.editors.values(), *settings.thinkers.values()))):
         assert httpx.URL(url).host in names | set(SERVICES)
+
+
+def test_the_signing_file_names_what_it_mounts(tmp_path: Path) -> None:
+    """Its settings are those of the code, and are accepted where its secrets are."""
+    signing = deployment_files.compose("deploy/compose/signing.yml")
+    Certificate.made(tmp_path)
+    for name in ("orchestrator", "orchestrator-gpu"):
+        service, settings = signing["services"][name], {k: v for k, v in SERVICES[name]["environment"].items() if v is not None}
+        for secret in service["secrets"]:
+            file = signing["secrets"][secret]["file"]
+            assert file.startswith("./.secrets/c2pa/")
+            (tmp_path / secret).write_bytes((tmp_path / Path(file).name).read_bytes())
+        here = {name: value.replace("/run/secrets", str(tmp_path)) for name, value in service["environment"].items()}
+        assert set(here) <= KNOWN["orchestrator"]
+        credentials = deployment_files.orchestrator({**settings, **here}).signs_with()
+        assert credentials is not None and credentials.key == str(tmp_path / "c2pa_key")
 
 
 def test_what_stops_gets_the_time_that_it_takes() -> None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
+import os
 import re
 import subprocess
 import sys
 from itertools import chain
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -20,6 +23,7 @@ from services.embedded.thinker.app import create_app as create_thinker
 from services.imaging.codec import ImageLimits
 from tests.containers import deployment_files
 from tests.containers.deployment_files import ALSO, IMAGES, KNOWN, KUBERNETES, ROOT, SERVICES
+from tests.doubles.signing import Certificate
 
 RAW = list(deployment_files.documents("base", "components", "overlays"))
 RENDERED = {name: deployment_files.rendered(name) for name in ("base", "overlays/embedded", "overlays/gpu")}
@@ -159,6 +163,29 @@ def test_the_orchestrators_configuration_is_accepted(key: str) -> None:
     settings = deployment_files.orchestrator(values)
     services = {doc["metadata"]["name"] for doc in found if doc["kind"] == "Service"}
     assert {httpx.URL(up.url).host for up in (*settings.editors.values(), *settings.thinkers.values())} <= services
+
+
+@needs_kustomize
+def test_the_signing_component_mounts_what_its_settings_name(tmp_path: Path) -> None:
+    """The settings are accepted where the Secret's files are, and the paths are those of its volume."""
+    names = [os.path.relpath(KUBERNETES / name, tmp_path) for name in ("overlays/embedded", "components/signing")]
+    overlay = {"namespace": "editthinker", "resources": names[:1], "components": names[1:]}
+    (tmp_path / "kustomization.yaml").write_text(json.dumps(overlay))
+    found = deployment_files.rendered(str(tmp_path)) or []
+    spec = deployment_files.pods(found)["orchestrator"]["spec"]
+    (volume,) = [each for each in spec["volumes"] if each["name"] == "c2pa"]
+    assert volume["secret"] == {"secretName": "c2pa", "defaultMode": 0o440}
+    (mount,) = [each for each in spec["containers"][0]["volumeMounts"] if each["name"] == "c2pa"]
+    for document in found:
+        kubernetes_validate.validate(document, "1.33", strict=True)
+    (values,) = [
+        doc["data"] for doc in found if doc["kind"] == "ConfigMap" and doc["metadata"]["name"].startswith("orchestrator")
+    ]
+    assert mount["readOnly"] and values["EDITTHINKER_BLOBS"]
+    Certificate.made(tmp_path)
+    here = {name: value.replace(mount["mountPath"], str(tmp_path)) for name, value in values.items() if "C2PA" in name}
+    credentials = deployment_files.orchestrator({**values, **here}).signs_with()
+    assert credentials is not None and Path(credentials.key).parent == tmp_path
 
 
 def test_autoscalers_ask_for_metrics_that_exist() -> None:

@@ -26,11 +26,10 @@ from orchestrator.ports.collaborators import (
     EditReply,
 )
 from orchestrator.ports.errors import FencedError, StorageUnavailableError
-from orchestrator.ports.stores import Appended, Bounds, Claim, Recorded, Wanted
+from orchestrator.ports.stores import Appended, Blob, Bounds, Claim, Recorded, Wanted
 from orchestrator.store.pubsub import PubSubFanout
 from orchestrator.store.scripts import KeySpace
 from orchestrator.store.sessions import RedisSessions
-from services.imaging.codec import CheckedImage
 from tests.doubles.images import checked
 from tests.doubles.processes import Process
 
@@ -89,7 +88,7 @@ class StepByStep:
 
 
 class Memory:
-    async def put(self, session_id: str, image: CheckedImage) -> None:
+    async def put(self, session_id: str, image: Blob) -> None:
         """Nothing is kept."""
 
     async def get(self, session_id: str, sha256: str) -> bytes:

@@ -36,12 +36,19 @@ from orchestrator.store.scripts import KeySpace
 from tests.doubles.processes import Process, free_port, module, wait_ready
 from tests.doubles.upstreams import Script, picture
 from tests.integration.conftest import Start, settings
+from tests.integration.test_takeover import until
 from tests.unit.imaging.pictures import saved
 
 DB = 6
 OPEN = {("/health", "get"), ("/healthz", "get"), ("/readyz", "get"), ("/metrics", "get")}
 """The only routes of the document that need no key."""
-UNDOCUMENTED = {"/openapi.json", "/docs", "/docs/start.js", "/docs/{name}"}
+UNDOCUMENTED = {
+    *("/openapi.json", "/docs", "/docs/start.js", "/docs/{name}"),
+    # The studio's files, which have no data.
+    *("/", "/studio", "/studio/embed.js", "/studio/{screen}", "/studio/assets/{digest}/{name}"),
+}
+ANY_SCOPE = "/v1/sign_in"
+"""About the key itself."""
 FORM: dict[str, Any] = {
     # With a reference and a mask, which have routes too.
     "files": [
@@ -55,8 +62,13 @@ BODIES: dict[tuple[str, str], dict[str, Any]] = {
     ("/v1/images/edits", "post"): FORM,
     ("/v1/sessions", "post"): FORM,
     ("/v1/sessions/{session_id}/feedback", "post"): {"json": {"action": "accept"}},
+    ("/v1/preferences", "post"): {"json": {"session_id": "ses_0", "rating": 3}},
+    ("/v1/sessions/{session_id}/shares", "post"): {"json": {}},
+    ("/v1/provenance", "post"): {"files": [("image", ("a.png", picture(), "image/png"))]},
     ("/v1/webhooks", "post"): {"json": {"url": "https://hooks.invalid/ann"}},
 }
+READING = {("/v1/provenance", "post")}
+"""Those that read, although they are sent a body."""
 
 
 @dataclass
@@ -81,6 +93,14 @@ class Site:
                 await redis.aclose()
 
         return asyncio.run(asked())
+
+    def browser(self, key: str, replica: int = 0, **headers: str) -> httpx.Client:
+        """A client that is signed in with a key, and does not have it any more; its requests are those of the studio's page."""
+        url = self.replicas[replica].url
+        own = {"origin": url, "sec-fetch-site": "same-origin", **headers}
+        signed = httpx.post(f"{url}/v1/sign_in", headers={**own, "authorization": f"Bearer {key}"}, timeout=30, trust_env=False)
+        assert signed.status_code == 200, signed.text
+        return httpx.Client(base_url=url, headers=own, cookies=signed.cookies, timeout=30, trust_env=False)
 
     def client(self, key: str | None, replica: int = 0, **headers: str) -> httpx.Client:
         headers |= {"authorization": f"Bearer {key}"} if key else {}
@@ -138,11 +158,11 @@ def site(processes: Site, script: Script) -> Iterator[Site]:
 
 
 def operations(site: Site) -> list[tuple[str, str]]:
-    """Every route of the OpenAPI document; destructive ones last."""
+    """Every route of the OpenAPI document; destructive ones last, and a session after what is below it."""
     with site.client(None) as client:
         paths = client.get("/openapi.json").json()["paths"]
     found = [(path, method) for path, methods in paths.items() for method in methods]
-    return sorted(found, key=lambda operation: (operation[1] == "delete", operation))
+    return sorted(found, key=lambda operation: (operation[1] == "delete", -operation[0].count("/"), operation))
 
 
 def call(client: httpx.Client, operation: tuple[str, str], ids: dict[str, str]) -> httpx.Response:
@@ -169,13 +189,27 @@ def belongings(site: Site, script: Script) -> list[dict[str, str]]:
         script.hold_every = True
         running = site.edit(site.keys["ann"], wait=0).json()
         webhook = client.post("/v1/webhooks", json={"url": "https://hooks.invalid/ann"})
-    shared = {"turn": "1", "candidate": "1", "number": "1", "webhook_id": webhook.json().get("id", "whk_0"), "model": "double"}
-    return [{"session_id": session["id"], **shared} for session in (running, reviewed, archived)]
+        for session in (reviewed, archived):
+            assert client.post("/v1/preferences", json={"session_id": session["id"], "rating": 4}).status_code == 201
+        share = client.post(f"/v1/sessions/{running['id']}/shares", json={})
+    shared = {
+        "share_id": share.json()["id"],
+        "turn": "1",
+        "candidate": "1",
+        "number": "1",
+        "webhook_id": webhook.json().get("id", "whk_0"),
+        "model": "double",
+    }
+    return [
+        {"session_id": session["id"], "preference_id": f"rating_{session['id']}", **shared}
+        for session in (running, reviewed, archived)
+    ]
 
 
 def test_every_route_requires_a_key(site: Site) -> None:
     """Except those listed here. A wrong or expired key, or another scheme, is refused."""
     ids = {"session_id": "ses_0", "turn": "1", "candidate": "1", "number": "1", "webhook_id": "whk_0", "model": "double"}
+    ids |= {"preference_id": "prf_0", "share_id": "shr_0"}
     expired = site.key("ann", expires_at=time.time() - 1)
     listed = operations(site)
     assert len(listed) > 15 and set(listed) > OPEN
@@ -212,9 +246,10 @@ def test_resources_of_another_tenant_do_not_exist(site: Site, script: Script) ->
     # Models are everybody's.
     by_id = [operation for operation in listed if "{" in operation[0] and "{model}" not in operation[0]]
     assert len(by_id) >= 9
-    with site.client(site.keys["bob"]) as bob, site.client(site.keys["bob"], 1) as elsewhere:
+    keys = site.keys
+    with site.client(keys["bob"]) as bob, site.client(keys["bob"], 1) as elsewhere, site.browser(keys["bob"]) as browser:
         for number, ids in enumerate(theirs):
-            for client in (bob, elsewhere):
+            for client in (bob, elsewhere, browser):
                 for operation in by_id:
                     reply = call(client, operation, ids)
                     assert reply.status_code == 404, (operation, number, reply.text)
@@ -255,14 +290,35 @@ def test_lists_streams_and_exports_are_of_the_callers_tenant(site: Site) -> None
         assert "event: finished" in events
 
 
+def test_a_picture_is_known_to_the_tenant_that_it_was_made_for_alone(site: Site) -> None:
+    """On both replicas; another tenant is told the same as of a picture that nobody made."""
+    made = site.edit(site.keys["ann"]).json()
+    with site.client(site.keys["ann"]) as ann, site.client(site.keys["ann"], 1) as there, site.client(site.keys["bob"]) as bob:
+        data = ann.get(made["urls"]["image"]).content
+
+        def told(client: httpx.Client, picture_of: bytes) -> dict[str, Any]:
+            found: dict[str, Any] = client.post("/v1/provenance", files=[("image", ("a.png", picture_of, "image/png"))]).json()
+            return found
+
+        until(lambda: told(ann, data)["made_here"] == "yes")
+        assert told(there, data)["made_here"] == "yes"
+        for other in (data, picture(shade=201)):
+            assert told(bob, other)["made_here"] == "not known" and told(bob, other)["tampered"] == []
+        # What the file itself says is for everybody.
+        assert told(bob, data)["says_ai"] is True
+
+
 def test_scopes_bound_what_a_key_may_do(site: Site) -> None:
     """On every route `read` may read and `edit` may change; `admin` may do both, for the tenant that it names."""
     ids = {"session_id": site.edit(site.keys["ann"]).json()["id"], "turn": "1", "candidate": "1", "number": "1"}
-    ids |= {"webhook_id": "whk_0", "model": "double"}
-    for scope, refused in (("read", {"post", "delete"}), ("edit", {"get"})):
+    ids |= {"webhook_id": "whk_0", "preference_id": "prf_0", "model": "double", "share_id": "shr_0"}
+    for scope in ("read", "edit"):
         with site.client(site.key("ann", scope)) as client:
             for operation in operations(site):
-                if operation[1] in refused and operation not in OPEN:
+                needs = "read" if operation[1] == "get" or operation in READING else "edit"
+                if operation[0] == ANY_SCOPE:
+                    assert call(client, operation, ids).status_code in {200, 204}, operation
+                elif needs != scope and operation not in OPEN:
                     reply = call(client, operation, ids)
                     assert (reply.status_code, reply.json()["error"]["code"]) == (403, "forbidden"), operation
             if scope == "read":
@@ -273,6 +329,164 @@ def test_scopes_bound_what_a_key_may_do(site: Site) -> None:
         assert client.get(f"/v1/sessions/{ids['session_id']}", headers={"x-tenant": "ann"}).status_code == 200
         assert client.get("/v1/sessions", headers={"x-tenant": "no:name"}).json()["error"]["param"] == "X-Tenant"
         assert client.delete(f"/v1/sessions/{ids['session_id']}", headers={"x-tenant": "ann"}).status_code == 204
+
+
+def test_a_browser_is_signed_in_without_its_key(site: Site) -> None:
+    """The cookie cannot be read by scripts, stands for the key on every replica, and ends when it says so."""
+    with site.browser(site.keys["ann"]) as browser:
+        shown = browser.get("/v1/sign_in").json()
+        assert (shown["tenant"], shown["scopes"], shown["key_required"]) == ("ann", ["edit", "read"], True)
+        assert 0 < shown["expires_at"] - time.time() <= 12 * 3600
+        (cookie,) = browser.cookies.jar
+        assert (cookie.name, cookie.path, cookie.secure) == ("editthinker_sign_in", "/", False)
+        assert cookie.has_nonstandard_attr("HttpOnly") and cookie.get_nonstandard_attr("SameSite") == "strict"
+        created = browser.post("/v1/sessions", **FORM, headers={"prefer": "wait=20"}).json()
+        assert browser.get(created["source"]["url"]).status_code == 200
+        other = site.replicas[1].url
+        assert browser.get(f"{other}{created['urls']['self']}", headers={"origin": other}).status_code == 200
+        with site.client(None, 0, cookie=f"editthinker_sign_in={cookie.value}x") as stranger:
+            assert stranger.get("/v1/sessions").json()["error"]["code"] == "invalid_api_key"
+        with site.client("et_wrong", 0, cookie=f"editthinker_sign_in={cookie.value}") as wrong:
+            assert wrong.get("/v1/sessions").status_code == 401, "a key that is sent counts, not the cookie"
+    raw = site.raw()
+    names = list(raw.scan_iter("*:sign_in:*"))
+    stored = repr([(name, raw.get(name)) for name in names])
+    assert names and all(0 < raw.ttl(name) <= 12 * 3600 for name in names)
+    assert str(cookie.value) not in stored and site.keys["ann"] not in stored
+
+
+def test_over_https_the_cookie_is_of_this_host_alone(site: Site) -> None:
+    with site.client(site.keys["ann"], 0, origin="https://edits.example", host="edits.example") as client:
+        cookie = client.post("/v1/sign_in").headers["set-cookie"]
+
+    assert cookie.startswith("__Host-editthinker_sign_in=") and "Path=/" in cookie and "Domain" not in cookie
+    assert {"Secure", "HttpOnly", "SameSite=strict"} <= set(cookie.split("; "))
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"sec-fetch-site": "cross-site"},
+        {"sec-fetch-site": "same-site"},
+        {"origin": "http://evil.example"},
+        {"origin": "null"},
+        {"origin": "http://127.0.0.1:1"},
+    ],
+    ids=str,
+)
+def test_a_page_of_another_origin_cannot_use_the_cookie(site: Site, headers: dict[str, str]) -> None:
+    """On any route, also where SameSite does not keep the cookie back: another port or subdomain is the same site."""
+    ids = {"session_id": site.edit(site.keys["ann"]).json()["id"], "turn": "1", "candidate": "1", "number": "1"}
+    ids |= {"webhook_id": "whk_0", "preference_id": "prf_0", "model": "double", "share_id": "shr_0"}
+    with site.browser(site.keys["ann"]) as browser:
+        for operation in operations(site):
+            if operation not in OPEN:
+                reply = browser.request(operation[1], operation[0].format(**ids), headers=headers, **BODIES.get(operation, {}))
+                assert (reply.status_code, reply.json()["error"]["code"]) == (403, "forbidden"), operation
+        assert browser.get("/v1/sessions").status_code == 200
+
+
+def test_a_change_needs_the_origin_of_the_page(site: Site) -> None:
+    with site.browser(site.keys["ann"]) as browser:
+        del browser.headers["origin"]
+        assert browser.get("/v1/sessions").status_code == 200
+        assert browser.post("/v1/sessions", **FORM).status_code == 403
+        assert browser.get("/v1/sessions", headers={"sec-fetch-site": "none"}).status_code == 200
+        assert browser.delete("/v1/sign_in", headers={"sec-fetch-site": "none"}).status_code == 403
+
+
+@pytest.mark.parametrize(
+    "headers", [{"origin": "http://evil.example"}, {"origin": "null"}, {"sec-fetch-site": "same-site"}], ids=str
+)
+def test_a_page_of_another_origin_cannot_sign_a_browser_in(site: Site, headers: dict[str, str]) -> None:
+    """With a key of its own, so that what a person then uploads would be its tenant's."""
+    own = {"origin": site.replicas[0].url, "sec-fetch-site": "same-origin"}
+    with site.client(site.keys["bob"], 0, **{**own, **headers}) as page:
+        reply = page.post("/v1/sign_in")
+    assert (reply.status_code, reply.json()["error"]["code"]) == (403, "forbidden")
+    assert "set-cookie" not in reply.headers
+
+
+def test_over_https_a_cookie_of_the_plain_name_changes_nothing(site: Site) -> None:
+    """Another host of the same site could have set it, to sign a person in as somebody else."""
+    with site.browser(site.keys["bob"]) as planted:
+        cookie = f"editthinker_sign_in={next(iter(planted.cookies.jar)).value}"
+        assert planted.post("/v1/sessions", **FORM).status_code == 202
+    https = {"origin": "https://edits.example", "host": "edits.example", "sec-fetch-site": "same-origin"}
+    with site.client(None, 0, cookie=cookie, **https) as browser:
+        assert browser.post("/v1/sessions", **FORM).status_code == 401
+    with site.client(None, 0, cookie=f"__Host-{cookie}", **https) as browser:
+        assert browser.post("/v1/sessions", **FORM).status_code == 202
+
+
+def test_a_key_has_so_many_sign_ins_at_once(site: Site) -> None:
+    """The oldest end: who signs in without end fills no store."""
+    with site.client(site.keys["ann"]) as client:
+        cookies = []
+        for _ in range(102):
+            cookies.append(client.post("/v1/sign_in").headers["set-cookie"].partition(";")[0])
+            client.cookies.clear()
+    for cookie, status in ((cookies[0], 401), (cookies[1], 401), (cookies[2], 200), (cookies[-1], 200)):
+        with site.client(None, 0, cookie=cookie) as browser:
+            assert browser.get("/v1/sign_in").status_code == status
+
+
+def test_signing_in_again_ends_the_sign_in_before(site: Site) -> None:
+    with site.browser(site.keys["ann"]) as browser:
+        before = next(iter(browser.cookies.jar)).value
+        key = {"authorization": f"Bearer {site.keys['bob']}"}
+        assert browser.post("/v1/sign_in", headers=key).json()["tenant"] == "bob"
+        assert browser.get("/v1/sign_in").json()["tenant"] == "bob"
+    ends = time.monotonic() + 5
+    with site.client(None, 0, cookie=f"editthinker_sign_in={before}") as copy:
+        while copy.get("/v1/sessions").status_code != 401:
+            assert time.monotonic() < ends
+            time.sleep(0.05)
+
+
+def test_a_browser_is_signed_out_on_every_replica(site: Site) -> None:
+    """And a stolen copy of its cookie is worthless then."""
+    with site.browser(site.keys["ann"]) as browser:
+        copy = {"cookie": f"editthinker_sign_in={next(iter(browser.cookies.jar)).value}"}
+        assert browser.delete("/v1/sign_in").status_code == 204
+        assert not list(browser.cookies.jar)
+    ends = time.monotonic() + 5
+    for replica in (0, 1):
+        with site.client(None, replica, **copy) as thief:
+            while thief.get("/v1/sessions").status_code != 401:
+                assert time.monotonic() < ends
+                time.sleep(0.05)
+
+
+def test_a_sign_in_ends_with_its_key(site: Site) -> None:
+    secret, key = site.ask(lambda keys: keys.create("ann", ["read"]))
+    with site.browser(secret) as browser:
+        assert browser.get("/v1/sessions").status_code == 200
+        assert browser.post("/v1/sessions", **FORM).json()["error"]["code"] == "forbidden", "its scope is that of the key"
+        site.ask(lambda keys: keys.revoke(key.id))
+        ends = time.monotonic() + 5
+        while browser.get("/v1/sessions").status_code != 401:
+            assert time.monotonic() < ends
+            time.sleep(0.05)
+        assert browser.get("/v1/sign_in").json()["error"]["message"].startswith("this browser is signed out")
+
+
+def test_a_sign_in_ends_when_its_time_is_over(site: Site) -> None:
+    """Although Redis may still have it: its clock and the server's may differ."""
+
+    async def seen() -> list[bool]:
+        now = [1000.0]
+        async with Redis.from_url(site.url) as client:
+            store = ApiKeyStore(client, KeySpace(), lambda: now[0])
+            secret, _ = await store.create("ann", ["read"])
+            token = await store.sign_in(secret, 60)
+            found = []
+            for at in (1059.0, 1060.0):
+                now[0] = at
+                found.append(await store.signed_in(token) is not None)
+            return found
+
+    assert asyncio.run(seen()) == [True, False]
 
 
 def test_a_revoked_key_stops_within_a_second_on_every_replica(site: Site) -> None:

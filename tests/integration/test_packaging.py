@@ -195,6 +195,29 @@ def test_the_command_line_works_against_a_server_without_fcntl(tmp_path: Path) -
 # --- the wheel ------------------------------------------------------------------------------------------------------------
 
 
+STUDIO = """
+import asyncio, sys
+sys.path.insert(0, sys.argv[1])
+import httpx
+from fastapi import FastAPI
+from orchestrator.api import studio
+
+async def serve():
+    app = FastAPI()
+    app.include_router(studio.router)
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost") as client:
+        assert "<edit-studio>" in (await client.get("/studio")).text
+        for name, asset in studio.studio().assets.items():
+            reply = await client.get(f"/studio/assets/{studio.studio().digest}/{name}")
+            assert reply.content == asset.content
+            print(name)
+
+assert studio.__file__.startswith(sys.argv[1])
+asyncio.run(serve())
+"""
+"""The studio, from the wheel alone: every asset that it serves."""
+
+
 def test_the_wheel_has_the_packages_data_and_no_dockerfile(tmp_path: Path) -> None:
     """Lua scripts, prompts, profiles and the style sheet; nothing that only builds images."""
     pytest.importorskip("hatchling")
@@ -202,9 +225,13 @@ def test_the_wheel_has_the_packages_data_and_no_dockerfile(tmp_path: Path) -> No
     built = run(sys.executable, "-c", code, tmp_path, cwd=ROOT)
     with zipfile.ZipFile(tmp_path / built.stdout.decode().split()[-1]) as wheel:
         names = [name for name in wheel.namelist() if ".dist-info/" not in name]
+        wheel.extractall(tmp_path / "installed")
     assert {name.partition("/")[0] for name in names} == {"editthinker", "orchestrator", "services"}
     assert {Path(name).suffix or Path(name).name for name in names} == {
-        *(".py", ".lua", ".txt", ".css", ".js", ".toml", ".typed"),
+        *(".py", ".lua", ".txt", ".css", ".js", ".html", ".svg", ".toml", ".typed"),
         # Of the vendored Swagger UI.
         *(".md", "LICENSE", "NOTICE"),
     }
+    served = run(sys.executable, "-I", "-c", textwrap.dedent(STUDIO), tmp_path / "installed").stdout.decode().split()
+    kept = [path.relative_to(ROOT / "orchestrator" / "studio") for path in (ROOT / "orchestrator" / "studio").rglob("*")]
+    assert sorted(served) == sorted(str(path) for path in kept if path.suffix in {".js", ".css", ".svg"})

@@ -81,9 +81,9 @@ def test_the_first_edit_has_the_rewritten_words_and_critiques_measure_against_th
     shown = json.dumps(script.critiques[0]["messages"])
     assert "make it golden" in shown and LONG in shown
     kinds = [event["type"] for event in events_of(prepared, session)]
-    assert kinds[:3] == ["session_created", "prepared", "turn_started"]
+    assert kinds[:4] == ["session_created", "prepare_started", "prepared", "turn_started"]
     exported = [json.loads(line) for line in prepared.get("/v1/export").text.splitlines()]
-    assert [event["type"] for event in exported[0]["events"]][1] == "prepared"
+    assert [event["type"] for event in exported[0]["events"]] == kinds
     assert "preparation" not in prepared.get("/v1/sessions").json()["data"][0]
     assert len(rewriter.asked) == 1
 

@@ -133,7 +133,7 @@ def test_every_finished_session_is_shown_as_it_was(recorded: Recorded) -> None:
 
 
 def outline(view: dict[str, Any]) -> dict[str, Any]:
-    """The session without the last digits of measured scores, which differ between machines."""
+    """The session without what today's embedded thinker judges: scores, instructions, and whether the last turn satisfied."""
     turns = [
         {
             "author": turn["author"],
@@ -142,7 +142,9 @@ def outline(view: dict[str, Any]) -> dict[str, Any]:
         }
         for turn in view["turns"]
     ]
-    return {**{name: view[name] for name in ("status", "finish_reason", "best", "last_event")}, "turns": turns}
+    judged = view["finish_reason"] in {"satisfied", "max_turns"}
+    reason = "satisfied or max_turns" if judged else view["finish_reason"]
+    return {**{name: view[name] for name in ("status", "best", "last_event")}, "finish_reason": reason, "turns": turns}
 
 
 def test_every_unfinished_session_is_resumed_and_archived(recorded: Recorded) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -14,6 +16,7 @@ from services.protocol.critique.constraints import Constraint
 from services.protocol.critique.formats import FORMATS, FormatName
 from services.protocol.critique.messages import Critique, CritiqueRequest, Picture, Strayed, build
 from services.protocol.critique.replies import Reply, read_completion
+from services.protocol.rewriting import REWRITERS
 from services.thinker.profiles import load
 
 TINY = load()["tiny"]
@@ -57,6 +60,19 @@ def test_a_constrained_reply_parses(client: httpx.Client, name: FormatName, kind
     assert isinstance(reply, Reply)
     assert reply.finish_reason == "stop"
     assert isinstance(form.parse(reply), Critique), reply.content
+
+
+def test_no_special_token_takes_the_place_of_text(client: httpx.Client, tiny_model: Path, endings: dict[str, str]) -> None:
+    """To xgrammar it is the text that it spells, and the server leaves it out: a reply could be empty that must not be."""
+    tokenizer = json.loads((tiny_model / "tokenizer.json").read_text("utf-8"))
+    special = next(str(token["id"]) for token in tokenizer["added_tokens"] if token["content"] == "<|box_start|>")
+    # The token that begins the text, so that none begins it with a character.
+    opening = str(tokenizer["model"]["vocab"]['\u0120"'])
+    form = REWRITERS["template"].format
+    fields = {"logit_bias": {special: 50.0, opening: 40.0, endings["json_schema"]: 40.0}, **form.constraint("regex")}
+    reply = read_completion(ask(client, body("json_schema", seed=1, **fields)))
+    assert isinstance(reply, Reply)
+    assert isinstance(form.parse(reply), str), reply.content
 
 
 def test_without_a_constraint_it_does_not(client: httpx.Client) -> None:

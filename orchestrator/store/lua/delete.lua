@@ -10,6 +10,13 @@ count_blob_bytes(id, ARGV[2], -(tonumber(redis.call('HGET', P .. 'sizes:' .. ARG
 -- A caller's key must not lead to a session that is gone.
 if h[2] and redis.call('HGET', h[2], 'id') == id then redis.call('DEL', h[2]) end
 redis.call('DEL', P .. 's:' .. id, P .. 'log:' .. id, P .. 'deliveries:' .. id)
+for _, preference in ipairs(redis.call('SMEMBERS', P .. 'preferences_of:' .. id)) do remove_preference(preference, ARGV[2]) end
+for _, member in ipairs(redis.call('ZRANGE', P .. 'shares:' .. ARGV[2], 0, -1)) do
+  if string.sub(member, 1, #id + 1) == id .. '/' then
+    redis.call('DEL', P .. 'share:' .. string.sub(member, #id + 2))
+    redis.call('ZREM', P .. 'shares:' .. ARGV[2], member)
+  end
+end
 redis.call('ZREM', P .. 'index:' .. ARGV[2], id)
 redis.call('ZREM', P .. 'timers', 'archive:' .. id, 'forget:' .. id)
 redis.call('ZADD', P .. 'timers', now_ms() + 60000, 'purge:' .. id)

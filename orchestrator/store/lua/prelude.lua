@@ -19,7 +19,11 @@
 -- hooks:<tenant>     its webhook endpoints            deliveries:<id>   the webhook deliveries of a session; in
 --                    endpoint the webhook that is notified of it alone, if there is one (field webhook of s:<id>)
 -- bytes:<tenant>     bytes of its sessions in Redis, by the time at which they leave it (see leave_slot)
+-- made:<tenant>      digests of the pictures made for it, by the second
+-- share:<id>         a link to a session             shares:<tenant>   its links, by the second at which they expire
 -- sizes:<tenant>     bytes of the images of each of its sessions, archived ones too     blobs   their sum by tenant
+-- preferences:<tenant>   what its people prefer, by id; preferred:<tenant>   their ids by the time of their creation
+-- preferences_of:<id>    those of a session, which are deleted with it     preference_bytes   their bytes by tenant
 -- pace:<editor>      ms, at: milliseconds between two claims, and when that was measured; since, n: the measurement under way;
 --                    edit, work: milliseconds that an edit takes, and a session from its first turn to its end
 local P = KEYS[1]
@@ -100,6 +104,17 @@ local function record_event(id, seq, event, digest, head)
   if digest ~= '' and not at then redis.call('HSET', P .. 's:' .. id, 'text:' .. digest, seq) end
   redis.call('PUBLISH', P .. 'live:' .. id, seq .. ' ' .. event)
   return #stored
+end
+
+-- Remove what a person said of sessions; false if there is none of that id.
+local function remove_preference(id, tenant)
+  local record = redis.call('HGET', P .. 'preferences:' .. tenant, id)
+  if not record then return false end
+  redis.call('HDEL', P .. 'preferences:' .. tenant, id)
+  redis.call('ZREM', P .. 'preferred:' .. tenant, id)
+  for _, session in ipairs(cjson.decode(record).sessions) do redis.call('SREM', P .. 'preferences_of:' .. session, id) end
+  if redis.call('HINCRBY', P .. 'preference_bytes', tenant, -#record) <= 0 then redis.call('HDEL', P .. 'preference_bytes', tenant) end
+  return true
 end
 
 local function queue_key(editor, tenant) return P .. 'q:' .. editor .. ':' .. tenant end

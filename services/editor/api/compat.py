@@ -95,7 +95,7 @@ def _upload_body() -> dict[str, Any]:
     return {"required": True, "content": {"multipart/form-data": {"schema": schema}}}
 
 
-@router.post("/edit", responses=documented(408, 429, 507), openapi_extra={"requestBody": _BODY})
+@router.post("/edit", responses=documented(408, 422, 429, 507), openapi_extra={"requestBody": _BODY})
 async def edit(request: Request, ctx: Caller) -> ReferenceReply:
     """Edit a picture given as base64 in JSON."""
     await refuse_early(request, ctx, None)
@@ -105,7 +105,7 @@ async def edit(request: Request, ctx: Caller) -> ReferenceReply:
     return await _edit(request, ctx, fields, from_base64(fields.image), fields.image, _unknown(body))
 
 
-@router.post("/edit-upload", responses=documented(408, 415, 429, 507), openapi_extra={"requestBody": _upload_body()})
+@router.post("/edit-upload", responses=documented(408, 415, 422, 429, 507), openapi_extra={"requestBody": _upload_body()})
 async def edit_upload(request: Request, ctx: Caller) -> ReferenceReply:
     """Edit an uploaded picture (the part ``image_file``)."""
     if not request.headers.get("content-type", "").lower().startswith("multipart/form-data"):

@@ -18,6 +18,7 @@ from PIL import Image
 
 from services.editor.engine.executor import EditHandle, Executor, Listener, Outcome
 from services.editor.pipelines import EditJob, LoraChoice
+from services.editor.pipelines.watermark import Watermark, marked
 from services.errors import ApiError
 from services.imaging import masks
 from services.imaging.codec import Effort, ImageLimits, OutputFormat, check_fits, encode
@@ -54,6 +55,7 @@ class EngineOptions:
         replay_bytes: size of the finished pictures kept for repeats of their key.
         detached_edit_s: how long an edit with a key stays preempted after its last caller has disconnected.
         effort: how hard pictures are compressed.
+        watermark: marks the pixels of edited pictures.
     """
 
     image_limits: ImageLimits
@@ -61,6 +63,7 @@ class EngineOptions:
     replay_bytes: int
     detached_edit_s: float
     effort: Effort
+    watermark: Watermark | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -504,7 +507,10 @@ class AsyncEngine:
         def finish() -> tuple[bytes, tuple[int, int], bool]:
             picture = pipeline.finish(job, outcome.result).image
             whole = job.source_size in {None, job.image.size}
-            return self._encode(picture, request), picture.size, whole and same_pixels(job.image, picture)
+            unchanged = whole and same_pixels(job.image, picture)
+            if self._options.watermark is not None and not unchanged:
+                picture = marked(self._options.watermark, picture)
+            return self._encode(picture, request), picture.size, unchanged
 
         data, size, unchanged = await self._in_codec_thread(finish)
         stages = {"queue": outcome.queue_s, **outcome.stages, "edit": outcome.edit_s, "write": time.perf_counter() - start}

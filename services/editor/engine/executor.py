@@ -521,7 +521,10 @@ class Executor:
         edit = handle.edit
         assert edit is not None
         if edit.error is not None:
-            log.error("an edit failed", exc_info=edit.error)
+            if isinstance(edit.error, ApiError) and edit.error.__cause__ is None:
+                log.info("an edit was refused: %s", edit.error.code)
+            else:
+                log.error("an edit failed", exc_info=edit.error)
             self._finish(handle, edit.error)
         elif edit.result is not None:
             self._finish(handle, handle.outcome(edit.result))

@@ -1,72 +1,31 @@
-"""The embedded editor as a pipeline: parse the instruction, apply the plan, report what was done."""
+"""The embedded editor as a pipeline: read the instruction, refuse what cannot be done, apply the rest, report what was done."""
 
 from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from PIL import Image
 
 from services.editor.pipelines.base import Capabilities, EditJob, EditResult
-from services.embedded.editor import colour, effects, tone
-from services.embedded.editor.colour_names import Colour
-from services.embedded.editor.colour_spaces import F32, f32
+from services.embedded.cielab import F32, f32
 from services.embedded.editor.drawing import draw_border, draw_text
-from services.embedded.editor.geometry import GEOMETRIC, reshape
-from services.embedded.editor.masks import Masks
-from services.embedded.editor.parser import parse
-from services.embedded.editor.picture import Picture
-from services.embedded.editor.plan import SPECS, Area, Kind, Operation, Plan, Region, Strength, Term
+from services.embedded.geometry import NotTiltedError, reshape
+from services.embedded.instructions import parse
+from services.embedded.instructions.operations import DRAWN, GEOMETRY, SPECS, Instruction, Kind, Operation, Region, Strength
+from services.embedded.regions import FEWEST, Regions, UnclearRegionError
+from services.embedded.retouching.colour import cast_of
+from services.embedded.retouching.picture import Picture
+from services.embedded.retouching.retouch import retouch
+from services.errors import ApiError
 from services.imaging.shapes import framed, scaled
 
-_BACKGROUND = Region((Term(Area.BACKGROUND),))
 _SPREAD = 0.18  # standard deviation of the log of the strength
 _FURTHEST = 1.5  # standard deviations at which a draw is clipped
-
-# The functions that carry out each kind of operation, by the arguments they take.
-_PLAIN: dict[Kind, Callable[[Picture, float, F32 | None], None]] = {
-    Kind.EXPOSURE: tone.expose,
-    Kind.CONTRAST: tone.contrast,
-    Kind.HIGHLIGHTS: tone.highlights,
-    Kind.SHADOWS: tone.shadows,
-    Kind.WHITES: tone.whites,
-    Kind.BLACKS: tone.blacks,
-    Kind.MIDTONES: tone.midtones,
-    Kind.MATTE: tone.matte,
-    Kind.WARMTH: colour.warmth,
-    Kind.TINT: colour.tint,
-    Kind.SATURATION: colour.saturation,
-    Kind.VIBRANCE: colour.vibrance,
-    Kind.HUE: colour.hue,
-    Kind.MONOCHROME: colour.monochrome,
-    Kind.SEPIA: colour.sepia,
-    Kind.INVERT: colour.invert,
-    Kind.DENOISE: effects.denoise,
-    Kind.CLARITY: effects.clarity,
-    Kind.SHARPEN: effects.sharpen,
-    Kind.BLUR: effects.blur,
-    Kind.HAZE: effects.haze,
-    Kind.GLOW: effects.glow,
-    Kind.VIGNETTE: effects.vignette,
-    Kind.WHITE_VIGNETTE: effects.white_vignette,
-    Kind.SKETCH: effects.sketch,
-    Kind.EMBOSS: effects.emboss,
-}
-_COLOURED: dict[Kind, Callable[[Picture, float, F32 | None, Colour], None]] = {
-    Kind.OVERLAY: colour.overlay,
-    Kind.SPLIT_TONE: colour.split_tone,
-}
-_RANDOM: dict[Kind, Callable[[Picture, float, F32 | None, np.random.Generator], None]] = {
-    Kind.GRAIN: effects.grain,
-    Kind.LIGHT_LEAK: effects.light_leak,
-}
-_COUNTED: dict[Kind, Callable[[Picture, float, F32 | None, int | None], None]] = {
-    Kind.POSTERIZE: effects.posterize,
-    Kind.PIXELATE: effects.pixelate,
-}
-_DRAWN: dict[Kind, Callable[[Image.Image, Operation], None]] = {Kind.TEXT: draw_text, Kind.BORDER: draw_border}
+_NEED_COLOUR = (Kind.SATURATION, Kind.VIBRANCE, Kind.HUE)
+_GREY = 8  # code values by which the channels of a grey pixel differ at most, after JPEG
 
 
 class ClassicalPipeline:
@@ -85,26 +44,45 @@ class ClassicalPipeline:
     @property
     def warm_up(self) -> EditJob:
         """A small job that runs through the parser, a slider and a mask once."""
-        return EditJob(Image.new("RGB", (64, 64), "grey"), "increase the contrast by 10%, blur the background by 10%")
+        return EditJob(Image.new("RGB", (64, 64), "grey"), "increase the contrast by 10%, darken the top by 10%")
 
     def edit(self, job: EditJob) -> EditResult:
-        """Apply the instruction. Raises ``ValueError`` for parameters that the capabilities do not declare."""
+        """Apply the instruction.
+
+        Raises:
+            ValueError: for parameters that the capabilities do not declare.
+            ApiError: ``edit_failed``, naming the prompt, for an instruction that is not carried out; the message says what would
+                be possible.
+        """
         if job.parameters or job.negative_prompt is not None:
             raise ValueError("the classical editor takes neither extra parameters nor a negative prompt")
-        plan = parse(job.prompt)
-        shapes = [operation for operation in plan.operations if operation.kind in GEOMETRIC]
+        instruction = parse(job.prompt)
+        if instruction.refusals:
+            raise _refused(*(str(refusal) for refusal in instruction.refusals[:2]))
+        shapes = [operation for operation in instruction.operations if operation.kind in GEOMETRY]
+        try:
+            edited = self._edited(job, instruction, shapes)
+        except (UnclearRegionError, NotTiltedError) as exc:
+            raise _refused(f"{exc}.") from exc
+        if job.size is not None and job.size != edited.size:
+            edited = scaled(edited, job.size)
+        implied = tuple(f"{look.words} (a look; name its adjustments)" for look in instruction.looks)
+        applied = tuple(operation.describe() for operation in instruction.operations)
+        return EditResult(edited, applied, (*implied, *instruction.unjudged))
+
+    @staticmethod
+    def _edited(job: EditJob, instruction: Instruction, shapes: Sequence[Operation]) -> Image.Image:
         image = reshape(job.image, shapes)
         mask = None if job.mask is None else reshape(_fitted(job.mask, job.image.size), shapes)
         if job.size is not None:
             # Cropped first, so that nothing is stretched, and what is drawn is within the result.
             image = framed(image, job.size, "cover")
             mask = mask and framed(mask, job.size, "cover", is_mask=True)
-        limit = None if mask is None else _limit(mask)
-        edited, done, missing = _apply_plan(image, plan, job.seed, limit)
-        if job.size is not None and job.size != edited.size:
-            edited = scaled(edited, job.size)
-        applied = tuple(operation.describe() for operation in plan.operations if operation in done or operation in shapes)
-        return EditResult(edited, applied, (*plan.not_understood, *missing))
+        return _apply(image, instruction, job.seed, None if mask is None else _limit(mask))
+
+
+def _refused(*sentences: str) -> ApiError:
+    return ApiError("edit_failed", f"the embedded editor does not do this: {' '.join(sentences)}", param="prompt")
 
 
 def _fitted(mask: Image.Image, size: tuple[int, int]) -> Image.Image:
@@ -118,37 +96,28 @@ def _limit(mask: Image.Image) -> F32:
     return f32(np.asarray(mask.convert("L")) / 255)
 
 
-def _apply_plan(image: Image.Image, plan: Plan, seed: int, limit: F32 | None) -> tuple[Image.Image, list[Operation], list[str]]:
-    """The edited picture, the operations done, and a remark for each whose region is not in the picture."""
+def _apply(image: Image.Image, instruction: Instruction, seed: int, limit: F32 | None) -> Image.Image:
+    """The edited picture."""
     source = np.ascontiguousarray(np.asarray(image.convert("RGB")))
-    masks = Masks(source)
-    picture = Picture(source, _protect(limit, plan, masks))
-    done, missing = [], []
-    for operation in plan.operations:
-        if operation.kind in GEOMETRIC or operation.kind in _DRAWN:
-            continue
-        random = generator_for(seed, operation, "pattern")
-        if _apply(picture, operation, strength_for(seed, operation), masks, random):
-            done.append(operation)
-        else:
-            missing.append(f"{operation.kind.value}: no {operation.region} found in the picture")
-    edited = _with_alpha(Image.fromarray(picture.render()), image)
-    drawn = [operation for operation in plan.operations if operation.kind in _DRAWN]
-    return _draw(edited, drawn, limit), done + drawn, missing
-
-
-def _protect(limit: F32 | None, plan: Plan, masks: Masks) -> F32 | None:
-    for region in plan.protected:
-        mask = masks.region(region)
-        if mask is not None:
-            limit = 1 - mask if limit is None else limit * (1 - mask)
-    return limit
-
-
-def _with_alpha(edited: Image.Image, original: Image.Image) -> Image.Image:
-    if "A" in original.getbands():
-        edited.putalpha(original.getchannel("A"))
-    return edited
+    regions = Regions(source)
+    for region in instruction.protected:
+        unprotected = regions.mask(Region(region.terms, inverted=True))
+        if unprotected is not None:
+            limit = unprotected if limit is None else limit * unprotected
+    picture = Picture(source, limit)
+    vivid = [operation.kind in _NEED_COLOUR and operation.amount > 0 for operation in instruction.operations]
+    if vivid and all(vivid) and float(np.mean(np.ptp(source, axis=2) > _GREY)) < FEWEST:
+        raise UnclearRegionError("nothing in the picture has a colour; it can be tinted (“add an orange tint”)")
+    for operation in instruction.operations:
+        if operation.kind not in GEOMETRY and operation.kind not in DRAWN:
+            if operation.kind is Kind.WHITE_BALANCE and cast_of(picture.lab) is None:
+                raise UnclearRegionError("no colour cast was measured with certainty; say what to change (“make it cooler”)")
+            amount, random = strength_for(seed, operation), generator_for(seed, operation, "pattern")
+            retouch(picture, operation, amount, regions.mask(operation.region), random)
+    edited = Image.fromarray(picture.render())
+    if "A" in image.getbands():
+        edited.putalpha(image.getchannel("A"))
+    return _draw(edited, [operation for operation in instruction.operations if operation.kind in DRAWN], limit)
 
 
 def _draw(image: Image.Image, operations: Sequence[Operation], limit: F32 | None) -> Image.Image:
@@ -157,40 +126,12 @@ def _draw(image: Image.Image, operations: Sequence[Operation], limit: F32 | None
         return image
     layer = Image.new("RGBA", image.size, (0, 0, 0, 0))
     for operation in operations:
-        _DRAWN[operation.kind](layer, operation)
+        (draw_text if operation.kind is Kind.TEXT else draw_border)(layer, operation)
     if limit is not None:
         alpha = np.asarray(layer.getchannel("A"), dtype=np.float32) * limit
         layer.putalpha(Image.fromarray(np.rint(alpha).astype(np.uint8)))
     composed = Image.alpha_composite(image.convert("RGBA"), layer)
     return composed if "A" in image.getbands() else composed.convert("RGB")
-
-
-def _apply(picture: Picture, operation: Operation, amount: float, masks: Masks, random: np.random.Generator) -> bool:
-    """Apply one operation at ``amount``; False, with the picture unchanged, when its region is not in the picture."""
-    if operation.region.terms and masks.is_empty(operation.region):
-        return False
-    mask = masks.region(operation.region)
-    kind, target = operation.kind, operation.colour
-    if kind in _PLAIN:
-        _PLAIN[kind](picture, amount, mask)
-    elif kind in _COLOURED and target is not None:
-        _COLOURED[kind](picture, amount, mask, target)
-    elif kind in _RANDOM:
-        _RANDOM[kind](picture, amount, mask, random)
-    elif kind in _COUNTED:
-        _COUNTED[kind](picture, amount, mask, operation.count)
-    elif kind is Kind.SELECTIVE_COLOUR:
-        colour.monochrome(picture, amount, None if mask is None else 1 - mask)
-    elif kind is Kind.RECOLOUR and target is not None and mask is not None:
-        colour.recolour(picture, amount, mask, target)
-    elif kind is Kind.REPLACE_BACKGROUND and target is not None:
-        background = masks.region(_BACKGROUND)
-        if background is None:
-            return False
-        colour.replace_background(picture, amount, background, target, operation.second_colour)
-    else:
-        return False
-    return True
 
 
 def generator_for(seed: int, operation: Operation, purpose: str) -> np.random.Generator:

@@ -6,7 +6,7 @@ from typing import cast
 
 from PIL import Image, ImageDraw, ImageFont
 
-from services.embedded.editor.plan import Area, Operation
+from services.embedded.instructions.operations import Area, Operation
 
 _MARGIN = 0.04  # of the shorter side
 _MIN_SIZE = 6.0  # points; smaller letters are not legible

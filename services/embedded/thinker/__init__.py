@@ -1,14 +1,13 @@
 """The embedded thinker: it measures pictures instead of looking at them with a model.
 
-    text       instruction_parser.py (words, look_phrases, sentence_patterns) -> intent.py
-    pictures   pixels.py -> measurements.py: figures in CIELAB of one picture, and of two
-    target     looks.py, intent.py -> target_picture.py: what the source should become
-    critique   checks.py, evidence.py, score.py, explain.py, checklist_answers.py -> judging.py
-    next turn  slider_model.py, solver.py -> refine.py: the refined instruction
-    server     chat_completions.py, reply_constraints.py, thread_pool.py -> app.py
+    pictures.py -> measurements.py      figures in CIELAB of one picture, and of two
+    looks.py, forward.py -> evidence.py what the source should become, and how the candidate compares
+    parts.py, quality.py                how far each clause is done; what is damaged
+    solver.py -> refine.py              the refined instruction
+    judging.py, checklist_answers.py    the critique
+    app.py                              the server: chat_completions, reference_prompts, reply_constraints, area, thread_pool
 
-All but the server is pure: arrays and texts in, a critique out. It knows nothing of the editor but the usual meaning of
-its phrases.
+All but the server is pure: arrays and texts in, a critique out. What the editor says it did is never read.
 """
 
 from services.embedded.thinker.judging import judge

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from services.embedded.thinker.pixels import Bytes, flatten
+from services.embedded.cielab import U8
+from services.embedded.thinker.pictures import flatten
 
 _VEIL = 0.7  # as services.imaging.masks.overlay
 _EVIDENT = 8.0  # levels by which a pixel as it is differs from a faded one, for it to tell which of them is shown
@@ -22,7 +23,7 @@ class Box:
     right: float = 1.0
     bottom: float = 1.0
 
-    def of(self, pixels: Bytes) -> Bytes:
+    def of(self, pixels: U8) -> U8:
         """That part of a picture; at least one pixel."""
         height, width = pixels.shape[:2]
         left, top = min(int(self.left * width), width - 1), min(int(self.top * height), height - 1)
@@ -30,7 +31,7 @@ class Box:
         return np.ascontiguousarray(pixels[top:bottom, left:right])
 
 
-def opened(source: Bytes, area: Bytes) -> Box:
+def opened(source: U8, area: U8) -> Box:
     """The smallest rectangle around what may change; the whole picture where none is found.
 
     Args:

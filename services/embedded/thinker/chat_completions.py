@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator
+import secrets
+import time
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -19,10 +21,7 @@ from services.protocol.images_api import sse_schema
 _TOKEN: Final = re.compile(r"\s?[^\W\d_]{1,5}|\s?\d{1,3}|\s?[^\w\s]|\s+|_")
 _PATCH: Final = 28  # side, in pixels, of the square that costs one token, as in Qwen2.5-VL
 _MAX_IMAGE_TOKENS: Final = 16_384
-_SHARED: Final = (400, 404, 405, 413, 500, 503)
-_STRING: Final = {"type": "string"}
-_MAYBE: Final = {"type": ["string", "null"]}
-_INTEGER: Final = {"type": "integer", "minimum": 0}
+_CHUNK: Final = 8  # tokens of a chunk
 
 
 class StreamOptions(BaseModel):
@@ -46,87 +45,79 @@ class ChatRequest(BaseModel):
     response_format: dict[str, Any] | None = None
     structured_outputs: dict[str, Any] | None = None
 
-    @property
-    def token_limit(self) -> int | None:
-        """The limit on the reply's tokens, under its current or its older name."""
-        return self.max_completion_tokens or self.max_tokens
+    def text(self) -> str:
+        """All text of the messages."""
+        out: list[str] = []
+        for message in self.messages:
+            content = message.get("content")
+            parts = content if isinstance(content, list) else [{"text": content}]
+            out += [part["text"] for part in parts if isinstance(part, dict) and isinstance(part.get("text"), str)]
+        return "\n".join(out)
 
 
 @dataclass(frozen=True)
-class Reply:
-    """A reply: its text as tokens, its finish reason, and the tokens of the prompt."""
+class Completion:
+    """The answer to one request: `tokens` of the reply, after `prompt_tokens`; `cut` where the request's limit ended it."""
 
+    request: ChatRequest
     tokens: tuple[str, ...]
-    finish_reason: Literal["stop", "length"]
+    cut: bool
     prompt_tokens: int
+    head: dict[str, Any]
+
+    def whole(self) -> dict[str, Any]:
+        """The chat completion as one object."""
+        message = {"role": "assistant", "content": "".join(self.tokens), "refusal": None}
+        choices = [self._choice(index, message=message, finish_reason=self._reason) for index in range(self.request.n)]
+        return {**self.head, "object": "chat.completion", "choices": choices, "usage": self._usage()}
+
+    def chunks(self) -> Iterator[dict[str, Any]]:
+        """The chat completion in chunks, as OpenAI streams it (without the closing ``[DONE]``)."""
+        with_usage = self.request.stream_options is not None and self.request.stream_options.include_usage
+        head = {**self.head, "object": "chat.completion.chunk"} | ({"usage": None} if with_usage else {})
+        for index in range(self.request.n):
+            deltas = [{"role": "assistant", "content": ""}]
+            deltas += [{"content": "".join(self.tokens[at : at + _CHUNK])} for at in range(0, len(self.tokens), _CHUNK)]
+            for delta in deltas:
+                yield {**head, "choices": [self._choice(index, delta=delta, finish_reason=None)]}
+            yield {**head, "choices": [self._choice(index, delta={}, finish_reason=self._reason)]}
+        if with_usage:
+            yield {**head, "choices": [], "usage": self._usage()}
+
+    @staticmethod
+    def _choice(index: int, **fields: Any) -> dict[str, Any]:
+        return {"index": index, "logprobs": None, **fields}
 
     @property
-    def text(self) -> str:
-        """The reply as one string."""
-        return "".join(self.tokens)
+    def _reason(self) -> str:
+        return "length" if self.cut else "stop"
 
-    def usage(self, n: int) -> dict[str, Any]:
-        """OpenAI's ``usage`` for `n` choices. Nothing is cached: every request is measured in full."""
-        completion = len(self.tokens) * n
-        total = self.prompt_tokens + completion
+    def _usage(self) -> dict[str, Any]:
+        """OpenAI's ``usage``. Nothing is cached: every request is measured in full."""
+        completion = len(self.tokens) * self.request.n
         return {
             "prompt_tokens": self.prompt_tokens,
             "completion_tokens": completion,
-            "total_tokens": total,
+            "total_tokens": self.prompt_tokens + completion,
             "prompt_tokens_details": {"cached_tokens": 0},
         }
 
 
-def reply(text: str, request: ChatRequest, sizes: list[tuple[int, int]], prompt: str) -> Reply:
-    """The reply to a request: cut at its token limit, as a model's would be, and counted.
+def complete(request: ChatRequest, text: str, sizes: Sequence[tuple[int, int]]) -> Completion:
+    """The answer with this reply: cut at the request's token limit, as a model's would be, and counted.
 
-    `sizes` are the pictures' (width, height), `prompt` the request's text.
+    `sizes` are the pictures' (width, height).
     """
     tokens = tuple(_TOKEN.findall(text))
-    limit = request.token_limit
-    cut = limit is not None and len(tokens) > limit
+    limit = request.max_completion_tokens or request.max_tokens or len(tokens)
     images = sum(min(_MAX_IMAGE_TOKENS, math.ceil(w / _PATCH) * math.ceil(h / _PATCH)) for w, h in sizes)
-    return Reply(
-        tokens=tokens[:limit] if cut else tokens,
-        finish_reason="length" if cut else "stop",
-        prompt_tokens=len(_TOKEN.findall(prompt)) + images,
-    )
+    head = {"id": f"chatcmpl-{secrets.token_hex(12)}", "created": int(time.time()), "model": request.model}
+    return Completion(request, tokens[:limit], len(tokens) > limit, len(_TOKEN.findall(request.text())) + images, head)
 
 
-def completion(identity: str, created: int, request: ChatRequest, answer: Reply) -> dict[str, Any]:
-    """The whole chat completion."""
-    choices = [
-        {
-            "index": index,
-            "message": {"role": "assistant", "content": answer.text, "refusal": None},
-            "logprobs": None,
-            "finish_reason": answer.finish_reason,
-        }
-        for index in range(request.n)
-    ]
-    head = {"id": identity, "object": "chat.completion", "created": created, "model": request.model}
-    return {**head, "choices": choices, "usage": answer.usage(request.n)}
-
-
-def chunks(identity: str, created: int, request: ChatRequest, answer: Reply) -> Iterator[dict[str, Any]]:
-    """The chat completion in chunks, as OpenAI streams it (without the closing ``[DONE]``)."""
-    with_usage = request.stream_options is not None and request.stream_options.include_usage
-    head = {"id": identity, "object": "chat.completion.chunk", "created": created, "model": request.model}
-
-    def chunk(choices: list[dict[str, Any]], usage: dict[str, Any] | None = None) -> dict[str, Any]:
-        return {**head, "choices": choices} | ({"usage": usage} if with_usage else {})
-
-    for index in range(request.n):
-        yield chunk([_delta(index, {"role": "assistant", "content": ""})])
-        for start in range(0, len(answer.tokens), 8):
-            yield chunk([_delta(index, {"content": "".join(answer.tokens[start : start + 8])})])
-        yield chunk([_delta(index, {}, answer.finish_reason)])
-    if with_usage:
-        yield chunk([], answer.usage(request.n))
-
-
-def _delta(index: int, delta: dict[str, str], finish_reason: str | None = None) -> dict[str, Any]:
-    return {"index": index, "delta": delta, "logprobs": None, "finish_reason": finish_reason}
+_STRING: Final = {"type": "string"}
+_MAYBE: Final = {"type": ["string", "null"]}
+_INTEGER: Final = {"type": "integer", "minimum": 0}
 
 
 def _object(**properties: dict[str, Any]) -> dict[str, Any]:
@@ -134,39 +125,31 @@ def _object(**properties: dict[str, Any]) -> dict[str, Any]:
 
 
 _ERROR: Final = _object(error=_object(message=_STRING, type=_STRING, param=_MAYBE, code=_MAYBE))
-_MESSAGE: Final = _object(role={"const": "assistant"}, content=_STRING)
-_CHOICE: Final = _object(index=_INTEGER, message=_MESSAGE, finish_reason={"enum": ["stop", "length"]})
+_CHOICE: Final = _object(
+    index=_INTEGER, message=_object(role={"const": "assistant"}, content=_STRING), finish_reason={"enum": ["stop", "length"]}
+)
+_USAGE: Final = _object(**dict.fromkeys(("prompt_tokens", "completion_tokens", "total_tokens"), _INTEGER))
 _COMPLETION: Final = _object(
     id=_STRING,
     object={"const": "chat.completion"},
     created=_INTEGER,
     model=_STRING,
     choices={"type": "array", "minItems": 1, "items": _CHOICE},
-    usage=_object(
-        prompt_tokens=_INTEGER,
-        completion_tokens=_INTEGER,
-        total_tokens=_INTEGER,
-        prompt_tokens_details=_object(cached_tokens=_INTEGER),
-    ),
+    usage=_USAGE,
 )
-
-
-def responses(*statuses: int, ok: dict[str, Any] | None = None) -> dict[int | str, dict[str, Any]]:
-    """OpenAPI responses: `ok` as the content of 200, the errors of every route, and those of `statuses`."""
-    content = {"application/json": {"schema": _ERROR}}
-    out: dict[int | str, dict[str, Any]] = {}
-    if ok is not None:
-        out[200] = {"description": "Success.", "content": ok}
-    for status in sorted({*_SHARED, *statuses}):
-        codes = sorted(code for code, row in TABLE.items() if row.status == status)
-        out[status] = {"description": ", ".join(codes), "content": content}
-    return out
-
-
 COMPLETION: Final = {"application/json": {"schema": _COMPLETION}, "text/event-stream": {"schema": sse_schema()}}
 """The content of a chat completion; server-sent events with stream=true."""
 METRICS: Final = {"text/plain": {"schema": _STRING}}
 """The content of ``/metrics``."""
+
+
+def responses(*statuses: int, ok: dict[str, Any] | None = None) -> dict[int | str, dict[str, Any]]:
+    """OpenAPI responses: `ok` as the content of 200, the errors of every route, and those of `statuses`."""
+    out: dict[int | str, dict[str, Any]] = {} if ok is None else {200: {"description": "Success.", "content": ok}}
+    for status in sorted({400, 404, 405, 413, 500, 503, *statuses}):
+        codes = sorted(code for code, row in TABLE.items() if row.status == status)
+        out[status] = {"description": ", ".join(codes), "content": {"application/json": {"schema": _ERROR}}}
+    return out
 
 
 def chat_body() -> dict[str, Any]:

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import replace
 
+from services.embedded.cielab import U8
+from services.embedded.instructions import parse
 from services.embedded.thinker.checklist_answers import answer_questions, questions_about
-from services.embedded.thinker.evidence import Evidence, gather
-from services.embedded.thinker.explain import explain
-from services.embedded.thinker.intent import intent_of
-from services.embedded.thinker.pixels import Bytes, reduce_picture
+from services.embedded.thinker.evidence import gather
+from services.embedded.thinker.parts import Part, parts_of, semantic
+from services.embedded.thinker.quality import Damage, quality
 from services.embedded.thinker.refine import refine
-from services.embedded.thinker.score import Damage, Part, measured_parts, quality, semantic
 from services.protocol.critique.messages import MAX_INSTRUCTION, Critique
-from services.protocol.critique.questions import Answer, Question, or_default, with_quality
+from services.protocol.critique.questions import Question, or_default, with_quality
 from services.protocol.critique.scores import critique_of_answers
 
+_QUOTE = 80
+_MOST = 6
 
-def judge(source: Bytes, candidate: Bytes, instruction: str, turn_instruction: str) -> Critique:
+
+def judge(source: U8, candidate: U8, instruction: str, turn_instruction: str) -> Critique:
     """Judge a candidate.
 
     Args:
@@ -32,48 +35,46 @@ def judge(source: Bytes, candidate: Bytes, instruction: str, turn_instruction: s
     Raises:
         ValueError: when an array is not a picture.
     """
-    return _assess(source, candidate, instruction, turn_instruction).critique()
+    return _assess(source, candidate, instruction, turn_instruction)[0]
 
 
-def judge_by(
-    questions: tuple[Question, ...], source: Bytes, candidate: Bytes, instruction: str, turn_instruction: str
-) -> Critique:
+def judge_by(questions: tuple[Question, ...], source: U8, candidate: U8, instruction: str, turn_instruction: str) -> Critique:
     """Judge a candidate by a checklist; its scores follow from the answers. Otherwise as `judge`.
 
     When the questions give no score (none is about quality, say), the measured scores are used and the answers added.
     """
-    assessed = _assess(source, candidate, instruction, turn_instruction)
-    answers = answer_questions(assessed.evidence, assessed.parts, assessed.damage, assessed.semantic, or_default(questions))
-    critique = critique_of_answers(answers, assessed.refined, questions)
-    return critique if isinstance(critique, Critique) else assessed.critique(answers)
+    measured, parts, damage = _assess(source, candidate, instruction, turn_instruction)
+    answers = answer_questions(parts, damage, or_default(questions))
+    critique = critique_of_answers(answers, measured.refined_instruction, questions)
+    return critique if isinstance(critique, Critique) else replace(measured, answers=answers)
 
 
 def questions_for(instruction: str) -> tuple[Question, ...]:
     """The checklist for an instruction, from what was understood of it; pure."""
-    return with_quality(questions_about(intent_of(instruction)))
+    return with_quality(questions_about(parse(instruction)))
 
 
-@dataclass(frozen=True)
-class _Assessment:
-    """The measurements of one candidate, its scores and the refined instruction."""
-
-    evidence: Evidence
-    parts: list[Part]
-    damage: list[Damage]
-    semantic: float
-    quality: float
-    refined: str | None
-
-    def critique(self, answers: tuple[Answer, ...] = ()) -> Critique:
-        """The critique with the measured scores."""
-        reasoning = explain(self.evidence, self.parts, self.damage)
-        return Critique(self.semantic, self.quality, reasoning, self.refined, answers)
-
-
-def _assess(source: Bytes, candidate: Bytes, instruction: str, turn_instruction: str) -> _Assessment:
-    evidence = gather(intent_of(instruction), reduce_picture(source), reduce_picture(candidate))
-    parts = measured_parts(evidence)
-    followed = semantic(evidence, parts)
+def _assess(source: U8, candidate: U8, instruction: str, turn_instruction: str) -> tuple[Critique, list[Part], list[Damage]]:
+    """The critique with the measured scores, and what they are made of."""
+    evidence = gather(parse(instruction), source, candidate)
+    parts = parts_of(evidence)
+    followed = semantic(parts)
     sound, damage = quality(evidence)
-    refined = refine(evidence, turn_instruction or instruction, followed).strip()[:MAX_INSTRUCTION]
-    return _Assessment(evidence, parts, damage, followed, sound, refined or None)
+    refined = refine(evidence, parts, turn_instruction or instruction, followed).strip()[:MAX_INSTRUCTION]
+    reasoning = explain(parts, damage, unchanged=evidence.unchanged)
+    return Critique(followed, sound, reasoning, refined or None), parts, damage
+
+
+def explain(parts: list[Part], damage: list[Damage], *, unchanged: bool) -> str:
+    """The reasoning: what was measured of each clause, what was not and so caps the score, what is damaged."""
+    measured = [f"{part.name} — {part.description}" for part in parts if part.measured]
+    unmeasured = [f"“{part.name[:_QUOTE]}” ({part.description})" for part in parts if not part.measured]
+    sentences = ["Measured: " + "; ".join(measured[:_MOST]) + "."] if measured else []
+    if unmeasured:
+        effect = "which limits the score to 6" if measured else "so nothing counts as done"
+        sentences.append(f"Not measured, {effect}: " + "; ".join(unmeasured[:_MOST]) + ".")
+    if unchanged:
+        sentences.append("The candidate is the source, unchanged.")
+    worst = "; ".join(item.description for item in damage[:3])
+    sentences.append(f"Damage: {worst}." if worst else "No damage was measured.")
+    return " ".join(sentences)

@@ -1,315 +1,318 @@
-"""Measurements on one picture (tone, colour, texture, layout) and on two side by side.
+"""Measurements on one picture (tone, colour, texture) and on two side by side.
 
-Tone and colour are measured on the thumb in five *zones*: the picture's own pixels in order of lightness (the darkest
-twelfth, the shadows, the middle, the highlights, the lightest twelfth). A zone's mean L*, a* and b* show where the black
-and white points lie, how steep the tone curve is and how shadows and highlights are tinted, and they stay meaningful
-when the picture is mirrored or cropped. Texture is measured on the frame, in units of L*.
+Every measurement is made on a reduced copy, so that a figure means the same at every resolution: the *frame* (long side at most
+512 pixels) is for texture, the *thumb* (long side at most 64) for tone and colour. Both are averaged over areas in linear light.
+
+Tone and colour are measured in five *zones*: the thumb's own pixels in order of lightness (the darkest twelfth, the shadows, the
+middle, the highlights, the lightest twelfth). A zone's mean L*, a* and b* show where the black and white points lie, how steep
+the tone curve is and how shadows and highlights are tinted, and they stay meaningful when the picture is mirrored or cropped.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from itertools import pairwise
 
 import cv2
 import numpy as np
 
-from services.embedded.thinker.pixels import Floats, Picture, fit, reduce, to_linear
+from services.embedded.cielab import F32, U8, decode, f32, linear_to_lab
+from services.embedded.thinker.pictures import fit, flatten, reduce
 
-ZONES = (0.0, 0.08, 0.30, 0.70, 0.92, 1.0)
+FRAME = 512
+THUMB = 64
+_BRIGHT, _DIM = 254, 1  # code values that count as blown out and blocked up
+_ZONES = (0.0, 0.08, 0.30, 0.70, 0.92, 1.0)
 """Bounds of the five tone zones as shares of the pixels in order of lightness."""
-
-# Squared distances from the centre (1 in the corners) that bound parts of the frame.
-_CORNERS, _CENTRE, _RING, _CORE = 0.55, 0.18, 0.42, 0.12
-_BLOCK = 16  # side of the blocks in which noise is measured
+_CORNERS, _CENTRE = 0.55, 0.18  # squared distances from the centre (1 in the corners) that bound parts of the frame
+_BLOCK = 16  # side, in pixels, of the blocks in which noise is measured
 _FEW = 4  # blocks below which the estimate is not reliable
 _ENDS = (6.0, 94.0)  # L* beyond which noise is clipped
 _NO_STEP = 0.15  # invisible difference of L* between neighbours
 _STRUCTURE = 256  # longest side on which structure is compared
-_CELL = 16  # side of the cells in which added noise is measured, in pixels
 _SLOW = 3.0  # pixels; coarser than grain, finer than shading
+_PLACED = 0.25  # structure from which two pictures show the same thing in the same place
 _SAME_SHAPE = 0.02  # aspects closer than 2 % are rounding
+
+# One unit of each figure of `Tone.vector` is about one just noticeable step in a whole picture.
+WEIGHTS: F32 = np.array([*np.repeat([0.275, 0.45, 0.625, 0.45, 0.275], 3), 1 / 2, 1 / 3], dtype=np.float32)
 
 
 @dataclass(frozen=True)
 class Tone:
     """Tone and colour of a thumb.
 
-    `zones` is (5, 3): mean (L*, a*, b*) from black to white. `spread` is the mean
-    distance of a pixel's (a*, b*) from the picture's mean (a*, b*): how colourful the
-    content is, independent of a cast. `corner`, `top` and `left` are differences of mean L*:
-    corners less centre, top less bottom, left less right. `haze` is the mean dark channel (0..1, He et al. 2009).
+    `vector` holds the 17 figures that are compared with a target, in the order of `WEIGHTS`: the zones, the spread, the corner.
     """
 
-    zones: Floats = field(repr=False)
-    mean: Floats
+    vector: F32 = field(repr=False)
+    mean: F32
     contrast: float
-    spread: float
-    chroma: float
-    corner: float
-    top: float
-    left: float
-    haze: float
 
-    def vector(self) -> Floats:
-        """The figures that are compared with a target, in the order of `target_picture.WEIGHTS`."""
-        rest = np.array([self.spread, self.corner, self.top, self.left], dtype=np.float32)
-        return np.concatenate([self.zones.reshape(-1), rest])
+    @property
+    def zones(self) -> F32:
+        """(5, 3): mean (L*, a*, b*) from black to white."""
+        return self.vector[:15].reshape(5, 3)
+
+    @property
+    def spread(self) -> float:
+        """The mean distance of a pixel's (a*, b*) from the picture's: how colourful it is, independent of a cast."""
+        return float(self.vector[15])
+
+    @property
+    def corner(self) -> float:
+        """The mean L* of the corners less that of the centre."""
+        return float(self.vector[16])
 
 
 @dataclass(frozen=True)
 class Texture:
     """Fine structure of a frame, in L* units.
 
-    `grain` is the standard deviation of the noise in the flattest quarter of the
-    picture; `fine`, `medium` and `coarse` are the mean absolute detail below about 2, 6
-    and 20 pixels; `edge` and `centre` are `fine` in the outer ring and the middle.
-    `flat` is the share of pixels without any gradient, `levels` the number of lightness levels in use (of 200).
+    `grain` is the standard deviation of the noise in the flattest quarter of the picture; `fine`, `medium` and `coarse` are the
+    mean absolute detail below about 2, 6 and 20 pixels. `flat` is the share of pixels without any gradient, `levels` the number
+    of lightness levels in use (of 200).
     """
 
     grain: float
     fine: float
     medium: float
     coarse: float
-    edge: float
-    centre: float
     flat: float
     levels: int
 
 
-def tone_of(thumb: Floats) -> Tone:
-    """Tone and colour of a (h, w, 3) CIELAB thumb."""
-    pixels = thumb.reshape(-1, 3)
-    vector = tone_vector(thumb)
-    return Tone(
-        zones=vector[:15].reshape(5, 3),
-        mean=pixels.mean(axis=0),
-        contrast=float(pixels[:, 0].std()),
-        spread=float(vector[15]),
-        chroma=float(np.hypot(pixels[:, 1], pixels[:, 2]).mean()),
-        corner=float(vector[16]),
-        top=float(vector[17]),
-        left=float(vector[18]),
-        haze=_dark_channel(thumb),
+@dataclass(frozen=True)
+class MeasuredPicture:
+    """One picture, ready to be measured.
+
+    `frame` and `thumb` are (height, width, 3) CIELAB; `bright` and `dim` are the shares (0..1) of the original's pixels with a
+    channel at the end of the scale, weighted by how many are (one of three counts a third);
+    `burnt` is the share that is white or black to the eye: with two channels at the upper end or all at the lower, and half of
+    those with one at the upper.
+    """
+
+    width: int
+    height: int
+    frame: F32 = field(repr=False)
+    thumb: F32 = field(repr=False)
+    bright: float
+    dim: float
+    burnt: float
+
+    @cached_property
+    def light(self) -> F32:
+        """(height, width) of the frame's L*."""
+        return np.ascontiguousarray(self.frame[..., 0])
+
+    @cached_property
+    def tone(self) -> Tone:
+        """Of the thumb."""
+        return tone_of(self.thumb)
+
+    @cached_property
+    def texture(self) -> Texture:
+        """Of the frame."""
+        return texture_of(self.light)
+
+
+def reduce_picture(pixels: U8) -> MeasuredPicture:
+    """The frame, thumb and statistics of a picture of (h, w[, channels]) bytes."""
+    flat = flatten(pixels)
+    height, width = flat.shape[:2]
+    frame_width, frame_height = fit(width, height, FRAME)
+    small = flat
+    if width > 2 * frame_width:
+        # Reducing in code values first is much faster and costs little accuracy.
+        small = np.asarray(cv2.resize(flat, (2 * frame_width, 2 * frame_height), interpolation=cv2.INTER_AREA), dtype=np.uint8)
+    linear = reduce(decode(np.ascontiguousarray(small)), frame_width, frame_height)
+    ends = flat[:: max(1, height // FRAME), :: max(1, width // FRAME)]
+    ordered = np.sort(ends, axis=2)
+    return MeasuredPicture(
+        width=width,
+        height=height,
+        frame=linear_to_lab(linear),
+        thumb=linear_to_lab(reduce(linear, *fit(frame_width, frame_height, THUMB))),
+        bright=float(np.mean(ends >= _BRIGHT)),
+        dim=float(np.mean(ends <= _DIM)),
+        burnt=float((ordered[..., 1:] >= _BRIGHT).mean() + (ordered[..., 2] <= _DIM).mean()),
     )
 
 
-def tone_vector(thumb: Floats) -> Floats:
-    """The 19 figures of `Tone.vector` alone, for the many thumbs that the solver tries."""
-    height, width = thumb.shape[:2]
+def gap(first: Tone, second: Tone) -> float:
+    """Weighted distance of two tones; about 1 where a viewer begins to see a difference."""
+    off = (first.vector - second.vector) * WEIGHTS
+    return float(np.sqrt((off**2).mean()))
+
+
+def tone_of(thumb: F32) -> Tone:
+    """Tone and colour of a (h, w, 3) CIELAB thumb."""
     pixels = thumb.reshape(-1, 3)
-    zone_means, layout = _averages(height, width)
+    return Tone(tone_vector(thumb), pixels.mean(axis=0), float(pixels[:, 0].std()))
+
+
+def tone_vector(thumb: F32) -> F32:
+    """The figures of `Tone.vector` alone, for the many thumbs that the solver tries."""
+    zone_means, corner = _averages(*thumb.shape[:2])
+    pixels = thumb.reshape(-1, 3)
     zones = zone_means @ pixels[np.argsort(pixels[:, 0], kind="stable")]
-    off = pixels[:, 1:] - pixels[:, 1:].mean(axis=0)
-    spread = np.sqrt((off * off).sum(axis=1)).mean()
-    out: Floats = np.concatenate([zones.reshape(-1), spread[None], layout @ np.ascontiguousarray(pixels[:, 0])])
-    return out
+    return np.concatenate([zones.reshape(-1), spread_of(thumb)[None], (corner @ np.ascontiguousarray(pixels[:, 0]))[None]])
+
+
+def spread_of(thumb: F32) -> F32:
+    """`Tone.spread` of a (h, w, 3) CIELAB thumb."""
+    off = thumb[..., 1:] - thumb[..., 1:].mean(axis=(0, 1))
+    spread: F32 = np.sqrt((off * off).sum(axis=2)).mean()
+    return spread
 
 
 @lru_cache(maxsize=64)
-def _averages(height: int, width: int) -> tuple[Floats, Floats]:
-    """Matrices that average pixels: (5, n) over the zones of pixels in order of lightness, and (3, n) for the corner, top
-    and left differences of pixels in place.
-    """
+def _averages(height: int, width: int) -> tuple[F32, F32]:
+    """What averages pixels: (5, n) over the zones of pixels in order of lightness, (n,) over corners less centre."""
     count = height * width
     zones = np.zeros((5, count), dtype=np.float32)
-    for index, (low, high) in enumerate(pairwise(ZONES)):
+    for index, (low, high) in enumerate(pairwise(_ZONES)):
         start = min(count - 1, int(low * count))
         stop = max(start + 1, round(high * count))
         zones[index, start:stop] = 1.0 / (stop - start)
     square = radius_squared(height, width)
     outer, inner = square > _CORNERS, square < _CENTRE
-    layout = np.zeros((3, height, width), dtype=np.float32)
+    corner = np.zeros((height, width), dtype=np.float32)
     if outer.any() and inner.any():
-        layout[0] = outer / outer.sum() - inner / inner.sum()
-    rows, columns = max(1, height // 3), max(1, width // 3)
-    layout[1, :rows] += 1.0 / (rows * width)
-    layout[1, -rows:] -= 1.0 / (rows * width)
-    layout[2, :, :columns] += 1.0 / (columns * height)
-    layout[2, :, -columns:] -= 1.0 / (columns * height)
-    return zones, layout.reshape(3, count)
+        corner = (outer / outer.sum() - inner / inner.sum()).astype(np.float32)
+    return zones, corner.reshape(count)
 
 
 @lru_cache(maxsize=64)
-def radius_squared(height: int, width: int) -> Floats:
+def radius_squared(height: int, width: int) -> F32:
     """Squared distance from the centre, 0 there and 1 in the very corners, (h, w)."""
     y = (np.arange(height, dtype=np.float32) + 0.5) / height * 2.0 - 1.0
     x = (np.arange(width, dtype=np.float32) + 0.5) / width * 2.0 - 1.0
-    square: Floats = ((y[:, None] ** 2 + x[None, :] ** 2) / 2.0).astype(np.float32)
+    square: F32 = ((y[:, None] ** 2 + x[None, :] ** 2) / 2.0).astype(np.float32)
     # The cache returns the same array to every caller.
     square.setflags(write=False)
     return square
 
 
-def _dark_channel(thumb: Floats) -> float:
-    """Mean over the picture of the darkest colour value around each pixel, 0..1."""
-    least = to_linear(thumb).min(axis=2)
-    dark = cv2.erode(least, np.ones((5, 5), dtype=np.uint8))
-    return float(np.mean(np.asarray(dark) ** (1 / 2.2)))
-
-
-def texture_of(frame: Floats) -> Texture:
-    """Fine structure of a (h, w, 3) CIELAB frame."""
-    light = np.ascontiguousarray(frame[..., 0])
+def texture_of(light: F32) -> Texture:
+    """Fine structure of a frame's (h, w) L*."""
     small = cv2.GaussianBlur(light, (0, 0), 1.2)
     middle = cv2.GaussianBlur(light, (0, 0), 4.0)
-    wide = cv2.blur(middle, (41, 41))
-    detail = np.abs(light - small)
-    square = radius_squared(*light.shape)
-    ring, inner = square > _RING, square < _CORE
     down = np.abs(np.diff(light, axis=0))
+    counts, _ = np.histogram(light, bins=200, range=(0.0, 100.0))
     return Texture(
         grain=grain_of(light),
-        fine=float(detail.mean()),
+        fine=float(np.abs(light - small).mean()),
         medium=float(np.abs(small - middle).mean()),
-        coarse=float(np.abs(middle - wide).mean()),
-        edge=float(detail[ring].mean()) if ring.any() else float(detail.mean()),
-        centre=float(detail[inner].mean()) if inner.any() else float(detail.mean()),
+        coarse=float(np.abs(middle - cv2.blur(middle, (41, 41))).mean()),
         flat=float((down < _NO_STEP).mean()) if down.size else 1.0,
-        levels=_levels(light),
+        levels=int((counts > 0.0005 * light.size).sum()),
     )
 
 
-def grain_of(light: Floats) -> float:
+def _block_means(plane: F32) -> F32:
+    """The means of an (h, w) plane over its whole 16 x 16 blocks, in one row."""
+    rows, columns = plane.shape[0] // _BLOCK, plane.shape[1] // _BLOCK
+    cut = plane[: rows * _BLOCK, : columns * _BLOCK].reshape(rows, _BLOCK, columns, _BLOCK)
+    means: F32 = cut.mean(axis=(1, 3)).reshape(-1)
+    return means
+
+
+def grain_of(light: F32) -> float:
     """Standard deviation of the noise in an (h, w) lightness plane.
 
-    Immerkaer's mask (CVIU 64, 1996) cancels planes and straight edges; the quarter of
-    the 16 x 16 blocks that are flattest hold little but noise. Blocks at the ends of the scale, where noise is clipped,
-    are left out.
+    Immerkaer's mask (CVIU 64, 1996) cancels planes and straight edges; the quarter of the 16 x 16 blocks that are flattest hold
+    little but noise. Blocks at the ends of the scale, where noise is clipped, are left out.
     """
     if min(light.shape) < _BLOCK + 4:
         return 0.0
     mask = np.array([[1, -2, 1], [-2, 4, -2], [1, -2, 1]], dtype=np.float32) / 6.0
-    noise = cv2.filter2D(light, cv2.CV_32F, mask)
-    rows, columns = light.shape[0] // 16, light.shape[1] // 16
-    if not rows or not columns:
-        return float(np.std(noise))
-    shape = (rows, 16, columns, 16)
-    energy = (noise[: rows * 16, : columns * 16] ** 2).reshape(shape).mean(axis=(1, 3))
-    level = light[: rows * 16, : columns * 16].reshape(shape).mean(axis=(1, 3))
+    energy = _block_means(f32(cv2.filter2D(light, cv2.CV_32F, mask)) ** 2)
+    level = _block_means(light)
     usable = energy[(level > _ENDS[0]) & (level < _ENDS[1])]
-    if usable.size < _FEW:
-        usable = energy.reshape(-1)
-    return float(np.sqrt(np.percentile(usable, 25)))
-
-
-def _levels(light: Floats) -> int:
-    """The number of half-L* steps that hold more than 0.05 % of the pixels."""
-    counts, _ = np.histogram(light, bins=200, range=(0.0, 100.0))
-    return int((counts > 0.0005 * light.size).sum())
-
-
-@dataclass(frozen=True)
-class Measurement:
-    """The measurements of one picture."""
-
-    tone: Tone
-    texture: Texture
-
-
-def measure(picture: Picture) -> Measurement:
-    """Measure one picture."""
-    return Measurement(tone=tone_of(picture.thumb), texture=texture_of(picture.frame))
+    return float(np.sqrt(np.percentile(usable if usable.size >= _FEW else energy, 25)))
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """A source and a candidate, measured separately and against each other.
+    """A source and a candidate, of any two sizes, measured against each other."""
 
-    `structure` is how much of the source's lightness detail is found again in place
-    (-1..1, independent of tone and contrast), `mirrored` and `flipped` the same after
-    flipping the candidate. `local_change` is a (h, w) map of how far each spot of the candidate
-    lies, in CIELAB, from what one smooth change of tone, colour and light would make of the source.
-    `noise` is the standard deviation, in L*, of the fine-grained difference where the source is flat.
-    `shape` is the candidate's aspect over the source's.
-    """
+    source: MeasuredPicture
+    candidate: MeasuredPicture
 
-    source: Picture
-    candidate: Picture
-    before: Measurement
-    after: Measurement
-    after_thumb: Floats = field(repr=False)
-    structure: float
-    mirrored: float
-    flipped: float
-    local_change: Floats = field(repr=False)
-    noise: float
-    shape: float
+    @cached_property
+    def after_thumb(self) -> F32:
+        """The candidate's thumb in the shape of the source's."""
+        return reduce(self.candidate.thumb, self.source.thumb.shape[1], self.source.thumb.shape[0])
+
+    @cached_property
+    def after_frame(self) -> F32:
+        """The candidate's frame in the shape of the source's."""
+        return reduce(self.candidate.frame, self.source.frame.shape[1], self.source.frame.shape[0])
+
+    @cached_property
+    def structure(self) -> float:
+        """How much of the source's lightness detail is found again in place (-1..1, independent of tone and contrast)."""
+        return structure_of(self.source, self.candidate, _STRUCTURE)
+
+    @cached_property
+    def local_change(self) -> F32:
+        """`local_change_map` of the two thumbs."""
+        return local_change_map(self.source.thumb, self.after_thumb)
+
+    @cached_property
+    def noise(self) -> float:
+        """The standard deviation, in L*, of the fine-grained difference where the source is flat."""
+        return added_noise(self.source.light, self.candidate.light)
 
     @property
     def reshaped(self) -> bool:
         """Whether the candidate has another shape than the source."""
-        return abs(float(np.log(self.shape))) > _SAME_SHAPE
+        shape = self.candidate.width / self.candidate.height / (self.source.width / self.source.height)
+        return abs(float(np.log(shape))) > _SAME_SHAPE
 
     @property
     def in_place(self) -> bool:
         """Whether each spot of the candidate shows the same thing as that spot of the source."""
-        return not self.reshaped and self.structure >= max(self.mirrored, self.flipped) - 0.05
-
-    @property
-    def change(self) -> float:
-        """Mean CIELAB distance between the two thumbs."""
-        return distance(self.after_thumb, self.source.thumb)
+        return not self.reshaped and abs(self.structure) > _PLACED
 
 
-def distance(first: Floats, second: Floats) -> float:
-    """Mean CIELAB (1976) distance of two (h, w, 3) pictures of one size."""
-    return float(np.sqrt(((first - second) ** 2).sum(axis=2)).mean())
+def delta_e(first: F32, second: F32) -> F32:
+    """CIELAB (1976) distances (...) of two arrays (..., 3)."""
+    distances: F32 = np.sqrt(((first - second) ** 2).sum(axis=-1))
+    return distances
 
 
-def compare(source: Picture, candidate: Picture) -> Comparison:
-    """Compare two pictures of any two sizes."""
-    height, width = source.thumb.shape[:2]
-    after_thumb = reduce(candidate.thumb, width, height)
-    size = fit(source.width, source.height, _STRUCTURE)
-    first = reduce(source.frame[..., 0], *size)
-    second = reduce(candidate.frame[..., 0], *size)
+def structure_of(source: MeasuredPicture, candidate: MeasuredPicture, side: int) -> float:
+    """`Comparison.structure`, measured on copies whose longer side is at most `side` pixels."""
+    size = fit(source.width, source.height, side)
+    first, second = reduce(source.light, *size), reduce(candidate.light, *size)
     # Normalised: a picture with little detail correlates with itself below 1.
-    whole = max(0.2, shared_structure(first, first))
-    return Comparison(
-        source=source,
-        candidate=candidate,
-        before=measure(source),
-        after=measure(candidate),
-        after_thumb=after_thumb,
-        structure=shared_structure(first, second) / whole,
-        mirrored=shared_structure(first, np.ascontiguousarray(second[:, ::-1])) / whole,
-        flipped=shared_structure(first, np.ascontiguousarray(second[::-1])) / whole,
-        local_change=local_change_map(source.thumb, after_thumb),
-        noise=added_noise(source.frame[..., 0], candidate.frame[..., 0]),
-        shape=candidate.aspect / source.aspect,
-    )
+    return _correlation(first, second) / max(0.2, _correlation(first, first))
 
 
-def added_noise(before: Floats, after: Floats) -> float:
+def added_noise(before: F32, after: F32) -> float:
     """Standard deviation, in L*, of the noise that the (h, w) plane `after` has in addition to `before`.
 
     It is estimated from the difference to the source, since film grain is too coarse for an estimate from the candidate
-    alone. The slow part of the difference is a change of tone, and only the quarter of the source's cells with the least
+    alone. The slow part of the difference is a change of tone, and only the quarter of the source's blocks with the least
     detail counts.
     """
     height, width = before.shape
-    if min(height, width) < 2 * _CELL:
+    if min(height, width) < 2 * _BLOCK:
         return 0.0
     change = reduce(after, width, height) - before
     change = change - cv2.GaussianBlur(change, (0, 0), _SLOW)
     detail = before - cv2.GaussianBlur(before, (0, 0), _SLOW)
-    rows, columns = height // _CELL, width // _CELL
-
-    def mean(plane: Floats) -> Floats:
-        cut = plane[: rows * _CELL, : columns * _CELL].reshape(rows, _CELL, columns, _CELL)
-        out: Floats = cut.mean(axis=(1, 3)).reshape(-1)
-        return out
-
-    rough = mean(detail * detail)
+    rough = _block_means(detail * detail)
     # Contrast, haze and blur scale existing detail; the rest of the change is new.
-    scaled = mean(change * detail) ** 2 / np.maximum(rough, 1e-6)
-    new = np.maximum(mean(change * change) - scaled, 0.0)
+    scaled = _block_means(change * detail) ** 2 / np.maximum(rough, 1e-6)
+    new = np.maximum(_block_means(change * change) - scaled, 0.0)
     return float(np.sqrt(np.median(new[rough <= np.percentile(rough, 25)])))
 
 
-def shared_structure(first: Floats, second: Floats) -> float:
+def _correlation(first: F32, second: F32) -> float:
     """Mean local correlation of two (h, w) planes, weighted by the detail of the first, -1..1."""
     window = (11, 11)
     mean_1, mean_2 = cv2.blur(first, window), cv2.blur(second, window)
@@ -323,11 +326,18 @@ def shared_structure(first: Floats, second: Floats) -> float:
     return 1.0 if total < 1e-3 * weight.size else float((match * weight).sum() / total)
 
 
-def local_change_map(before: Floats, after: Floats) -> Floats:
+def local_change_map(before: F32, after: F32) -> F32:
     """Distance (h, w) of `after` from the best smooth global mapping of `before`.
 
-    The mapping is quadratic in CIELAB and allows a vignette and linear gradients, so what
-    remains is local: a new object, another colour for one object, a written word.
+    What remains is local: a new object, another colour for one object, a written word.
+    """
+    return delta_e(after, explained(before, after))
+
+
+def explained(before: F32, after: F32, *known: F32) -> F32:
+    """The (h, w, 3) `after` as far as a smooth global mapping explains it, and any share of the `known` changes (h, w, 3).
+
+    The mapping is quadratic in CIELAB and allows a vignette and linear gradients.
     """
     height, width = before.shape[:2]
     light, a, b = (before[..., i].reshape(-1) / 50.0 for i in range(3))
@@ -336,10 +346,9 @@ def local_change_map(before: Floats, after: Floats) -> Floats:
     one = np.ones_like(light)
     columns = [one, light, a, b, light * light, light * a, light * b, a * a, a * b, b * b]
     columns += [corner, corner * light, x, x * light, y, y * light]
+    columns += [plane.reshape(-1) / 50.0 for change in known for plane in np.moveaxis(change, 2, 0)]
     design = np.stack(columns, axis=1).astype(np.float64)
     expected = after.reshape(-1, 3).astype(np.float64)
     normal = design.T @ design + 1e-3 * np.eye(design.shape[1]) * len(light)
     answer = np.linalg.solve(normal, design.T @ expected)
-    rest = expected - design @ answer
-    out: Floats = np.sqrt((rest**2).sum(axis=1)).reshape(height, width).astype(np.float32)
-    return out
+    return f32(design @ answer).reshape(after.shape)

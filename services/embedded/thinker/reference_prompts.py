@@ -17,13 +17,11 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 from services.protocol.critique.messages import Critique, CritiqueRequest, UnreadableRequestError, contents, well_formed
-
-Kind = Literal["tagged", "json", "rewrite"]
 
 SATISFIED: Final = 8.0
 """The reference's threshold for both scores."""
@@ -46,7 +44,7 @@ class ReferencePrompt:
             candidate.
     """
 
-    kind: Kind
+    kind: Literal["tagged", "json", "rewrite"]
     request: CritiqueRequest
 
 
@@ -59,13 +57,12 @@ def read_reference(messages: Sequence[Any]) -> ReferencePrompt:
     """
     texts, pictures = contents(messages)
     text = "\n".join(texts)
-    if len(pictures) == 1 and (instruction := _rewritten(text)) is not None:
-        return ReferencePrompt("rewrite", CritiqueRequest(pictures[0], pictures[0], instruction, instruction))
-    if len(pictures) == 2:  # noqa: PLR2004 - source and candidate
-        readers: dict[Kind, Callable[[str], tuple[str, str] | None]] = {"tagged": _tagged, "json": _bold}
-        for kind, reader in readers.items():
-            if found := reader(text):
-                return ReferencePrompt(kind, CritiqueRequest(pictures[0], pictures[1], *found))
+    if len(pictures) == 1 and (found := _rewritten(text)):
+        return ReferencePrompt("rewrite", CritiqueRequest(pictures[0], pictures[0], *found))
+    if len(pictures) == 2 and (found := _tagged(text)):  # noqa: PLR2004 - source and candidate
+        return ReferencePrompt("tagged", CritiqueRequest(pictures[0], pictures[1], *found))
+    if len(pictures) == 2 and (found := _bold(text)):  # noqa: PLR2004
+        return ReferencePrompt("json", CritiqueRequest(pictures[0], pictures[1], *found))
     raise UnreadableRequestError("nor has it the labels of the reference's prompts")
 
 
@@ -91,29 +88,24 @@ def _bold(text: str) -> tuple[str, str] | None:
     return _pair(text[begin + len(_BOLD[0]) : middle], text[middle + len(_BOLD[1]) : end])
 
 
-def _rewritten(text: str) -> str | None:
-    """The instruction at the end of a text that asks for another one."""
+def _rewritten(text: str) -> tuple[str, str] | None:
+    """Twice the instruction at the end of a text that asks for another one."""
     body = text.rstrip()
     begin = body.rfind(_REWRITE[0])
     if begin < 0 or not body.endswith(_REWRITE[1]):
         return None
-    return well_formed(body[begin + len(_REWRITE[0]) : -len(_REWRITE[1])]).strip()
+    instruction = body[begin + len(_REWRITE[0]) : -len(_REWRITE[1])]
+    return _pair(instruction, instruction)
 
 
 def _pair(instruction: str, turn: str) -> tuple[str, str]:
     return well_formed(instruction).strip(), well_formed(turn).strip()
 
 
-def render_reference(kind: Kind, critique: Critique, instruction: str) -> str:
-    """The reply to a ``json`` or ``rewrite`` prompt; one object, as the reference reads it with `json.loads`.
-
-    Args:
-        kind: the prompt's.
-        critique: of the candidate, or of the source before the first edit.
-        instruction: the caller's, which stays where there is no better one.
-    """
-    if kind == "rewrite":
-        return json.dumps({"Rewritten": critique.refined_instruction or instruction}, ensure_ascii=False)
+def render_reference(prompt: ReferencePrompt, critique: Critique) -> str:
+    """The reply to a ``json`` or ``rewrite`` prompt; one object, as the reference reads it with `json.loads`."""
+    if prompt.kind == "rewrite":
+        return json.dumps({"Rewritten": critique.refined_instruction or prompt.request.instruction}, ensure_ascii=False)
     satisfied = critique.semantic >= SATISFIED and critique.quality >= SATISFIED
     scores = f"semantic {critique.semantic:.1f}, quality {critique.quality:.1f}"
     reply = {

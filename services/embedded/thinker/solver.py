@@ -1,6 +1,6 @@
 """Solver for slider amounts: which amounts bring the source to the target picture?
 
-Two least-squares problems on a small thumb, both with `slider_model.apply_sliders` as the forward model:
+Two least-squares problems on a small thumb, both with `forward.applied` as the forward model:
 
 - `estimate_gains`: how strongly did this editor respond? From the amounts used and the candidate measured, one gain for
   each operation with a prior at 1 (an editor's seed varies strengths, so one candidate is weak evidence), and the
@@ -12,37 +12,40 @@ Two least-squares problems on a small thumb, both with `slider_model.apply_slide
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
 
-from services.embedded.thinker.measurements import tone_vector
-from services.embedded.thinker.operations import Key
-from services.embedded.thinker.pixels import Floats, fit, reduce
-from services.embedded.thinker.slider_model import apply_sliders
-from services.embedded.thinker.target_picture import WEIGHTS
+from services.embedded.cielab import F32
+from services.embedded.instructions.operations import ORDER, Kind, Operation
+from services.embedded.thinker.forward import Key, applied
+from services.embedded.thinker.measurements import WEIGHTS, tone_vector
+from services.embedded.thinker.pictures import fit, reduce
 
 Vector = npt.NDArray[np.float64]
-Amounts = dict[Key, float]
 
 GRID = 28
 _PRIOR = 0.35  # standard deviation of a gain between editors and seeds
 _NOISE = 0.7  # standard deviation of the figures, in the units of `feature_vector`
 _RIDGE = 1.5  # what 100 % of an operation must improve to be included
-_SEED_SPREAD = 0.15  # share of every response that an editor's seed may add or take away
+_SPREAD = 0.3  # share of every response by which an editor may differ from the forward model
 _STEP = 0.05
+_GAIN_STEP = 0.15
 _TRUST_RADIUS = 0.6  # largest step: how far the linearised model is trusted
 _ITERATIONS = 6
+_DAMPING = 0.6  # share of a deviation that is expected to come again
+_ONE_WAY = frozenset({Kind.SPLIT_TONE, Kind.OVERLAY, Kind.SEPIA, Kind.HAZE, Kind.GLOW, Kind.VIGNETTE})
+"""Sliders that only go up here."""
 
 
-def shrink(thumb: Floats) -> Floats:
+def shrink(thumb: F32) -> F32:
     """A (h, w, 3) thumb at the size that the solver works on."""
     return reduce(thumb, *fit(thumb.shape[1], thumb.shape[0], GRID))
 
 
-def feature_vector(thumb: Floats, *, in_place: bool) -> Vector:
+def feature_vector(thumb: F32, *, in_place: bool) -> Vector:
     """A thumb as a vector whose squared length is about a squared CIELAB distance.
 
     Pixels and tone figures have the same weight; without `in_place`, pixels are left out.
@@ -62,59 +65,65 @@ class GainEstimate:
     errors: dict[Key, float] = field(default_factory=dict)
     residual: Vector | float = 0.0
 
+    def damped(self, deaf: Collection[Key]) -> GainEstimate:
+        """What to expect of the next attempt: a part of each deviation, as the editor's seed causes the rest.
 
-def estimate_gains(source: Floats, candidate: Floats, used: Mapping[Key, float], *, in_place: bool) -> GainEstimate:
+        Phrases that will be replaced (`deaf`) are expected to work, so their gain is 1.
+        """
+        gains = {key: 1.0 + _DAMPING * (gain - 1.0) for key, gain in self.gains.items() if key not in deaf}
+        return GainEstimate(gains, self.errors, self.residual * _DAMPING)
+
+
+def _slope(function: Callable[[Vector], Vector], at: Vector, value: Vector, step: float) -> Vector:
+    """The Jacobian (figures, variables) of a function by forward differences."""
+    return np.stack([(function(nudged) - value) / step for nudged in at + step * np.eye(len(at))], axis=1)
+
+
+def estimate_gains(source: F32, candidate: F32, used: Sequence[Operation], *, in_place: bool) -> GainEstimate:
     """The gains of the operations in `used`, from the shrunken source and candidate thumbs."""
-    keys = [key for key, percent in used.items() if abs(percent) >= 1.0]
+    keys = [operation.key for operation in used]
     measured = feature_vector(candidate, in_place=in_place)
-    gains = dict.fromkeys(keys, 1.0)
-    errors = dict.fromkeys(keys, _PRIOR)
-    expected = feature_vector(apply_sliders(source, used, gains), in_place=in_place)
-    for _ in range(2):
-        if not keys:
-            break
-        columns = []
-        for key in keys:
-            nudged = gains | {key: gains[key] + 0.15}
-            columns.append((feature_vector(apply_sliders(source, used, nudged), in_place=in_place) - expected) / 0.15)
-        slope = np.stack(columns, axis=1) / _NOISE
-        away = np.array([gains[key] - 1.0 for key in keys])
+
+    def expected(gains: Vector) -> Vector:
+        gained = dict(zip(keys, gains.tolist(), strict=True))
+        return feature_vector(applied(source, used, {}, gained), in_place=in_place)
+
+    gains, errors = np.ones(len(keys)), np.full(len(keys), _PRIOR)
+    value = expected(gains)
+    for _ in range(2 if keys else 0):
+        slope = _slope(expected, gains, value, _GAIN_STEP) / _NOISE
         left = slope.T @ slope + np.eye(len(keys)) / _PRIOR**2
-        right = slope.T @ ((measured - expected) / _NOISE) - away / _PRIOR**2
-        step = np.linalg.solve(left, right)
-        errors = dict(zip(keys, np.sqrt(np.diag(np.linalg.inv(left))).tolist(), strict=True))
-        gains = {key: float(np.clip(gains[key] + step[i], -1.5, 3.0)) for i, key in enumerate(keys)}
-        expected = feature_vector(apply_sliders(source, used, gains), in_place=in_place)
-    return GainEstimate(gains, errors, measured - expected)
+        right = slope.T @ ((measured - value) / _NOISE) - (gains - 1.0) / _PRIOR**2
+        errors = np.sqrt(np.diag(np.linalg.inv(left)))
+        gains = np.clip(gains + np.linalg.solve(left, right), -1.5, 3.0)
+        value = expected(gains)
+    named_gains, named_errors = (dict(zip(keys, figures.tolist(), strict=True)) for figures in (gains, errors))
+    return GainEstimate(named_gains, named_errors, measured - value)
 
 
 def solve(
-    source: Floats,
-    target: Floats,
-    sliders: Sequence[Key],
-    *,
-    fixed: Mapping[Key, float],
-    start: Mapping[Key, float],
-    estimate: GainEstimate,
-    in_place: bool,
-) -> Amounts:
-    """Amounts in percent for the knobs that bring the source to the goal (both shrunken).
+    source: F32, target: F32, sliders: Sequence[Operation], estimate: GainEstimate, fixed: Sequence[Operation], *, in_place: bool
+) -> list[Operation]:
+    """The sliders, starting from their amounts, with those that bring the source to the target (both shrunken thumbs).
 
-    `fixed` amounts are applied too and stay as they are.
+    `fixed` operations are applied too and stay as they are.
     """
     features = feature_vector(target, in_place=in_place) - estimate.residual
 
-    def residual(amounts: Vector) -> Vector:
-        all_amounts = dict(fixed) | {key: float(100.0 * amounts[i]) for i, key in enumerate(sliders)}
-        return feature_vector(apply_sliders(source, all_amounts, estimate.gains), in_place=in_place) - features
+    def moved(amounts: Vector) -> list[Operation]:
+        return [replace(slider, amount=float(amount)) for slider, amount in zip(sliders, amounts, strict=True)]
 
-    lowest = np.array([_lowest(key) for key in sliders])
-    amounts = np.array([start.get(key, 0.0) / 100.0 for key in sliders])
+    def residual(amounts: Vector) -> Vector:
+        operations = sorted([*fixed, *moved(amounts)], key=lambda operation: ORDER[operation.kind])
+        return feature_vector(applied(source, operations, {}, estimate.gains), in_place=in_place) - features
+
+    lowest = np.array([0.0 if slider.kind in _ONE_WAY else -1.0 for slider in sliders])
+    amounts = np.array([slider.amount for slider in sliders])
     off = residual(amounts)
     damping = 1e-2
-    for _ in range(_ITERATIONS):
-        slope = np.stack([(residual(_nudged(amounts, i)) - off) / _STEP for i in range(len(sliders))], axis=1)
-        penalty = _RIDGE + _SEED_SPREAD**2 * (slope**2).sum(axis=0)
+    for _ in range(_ITERATIONS if sliders else 0):
+        slope = _slope(residual, amounts, off, _STEP)
+        penalty = _RIDGE + _SPREAD**2 * (slope**2).sum(axis=0)
         before = float(off @ off + penalty @ amounts**2)
         normal = slope.T @ slope + np.diag(penalty)
         step = np.linalg.solve(normal + damping * np.diag(np.diag(normal)), -(slope.T @ off + penalty * amounts))
@@ -128,18 +137,4 @@ def solve(
         amounts, off, damping = tried, tried_off, damping / 3.0
         if before - after < 0.01 * before:
             break
-    return {key: float(100.0 * amounts[i]) for i, key in enumerate(sliders)}
-
-
-def _nudged(amounts: Vector, index: int) -> Vector:
-    out = amounts.copy()
-    out[index] += _STEP
-    return out
-
-
-_ONE_WAY = frozenset({"tint shadows", "tint highlights", "overlay", "sepia", "haze", "glow", "vignette"})
-
-
-def _lowest(key: Key) -> float:
-    """The lowest amount that has a phrase; a tint by -20 % has none."""
-    return 0.0 if key[0] in _ONE_WAY else -1.0
+    return moved(amounts)

@@ -14,7 +14,7 @@ T = TypeVar("T")
 
 
 class BoundedPool:
-    """A pool of `workers` threads with at most `queue` functions queued.
+    """A pool of `workers` threads with at most `queue` functions queued; `busy` counts both.
 
     Threads are enough: the measurements spend their time in numpy and OpenCV, which release the GIL.
     """
@@ -22,12 +22,7 @@ class BoundedPool:
     def __init__(self, workers: int, queue: int) -> None:
         self._pool = ThreadPoolExecutor(max_workers=workers, thread_name_prefix="critique")
         self._capacity = workers + queue
-        self._busy = 0
-
-    @property
-    def busy(self) -> int:
-        """Functions running or queued."""
-        return self._busy
+        self.busy = 0
 
     async def run(self, work: Callable[[], T]) -> T:
         """The result of `work`, run on a thread.
@@ -35,17 +30,17 @@ class BoundedPool:
         Raises:
             ApiError: ``overloaded``, immediately, when the queue is full.
         """
-        if self._busy >= self._capacity:
-            message = f"{self._busy} critiques are running or queued, which is the limit; retry in a second"
+        if self.busy >= self._capacity:
+            message = f"{self.busy} critiques are running or queued, which is the limit; retry in a second"
             raise ApiError("overloaded", message, retry_after=1)
-        self._busy += 1
+        self.busy += 1
         future = asyncio.get_running_loop().run_in_executor(self._pool, contextvars.copy_context().run, work)
         # A cancelled caller does not stop the thread, so capacity is released when the work ends.
         future.add_done_callback(self._done)
         return await asyncio.shield(future)
 
     def _done(self, future: asyncio.Future[T]) -> None:
-        self._busy -= 1
+        self.busy -= 1
         if not future.cancelled():
             # Retrieved, so that asyncio does not log the exception of a cancelled caller as never retrieved.
             future.exception()

@@ -11,6 +11,12 @@ text is bounded, and its class excludes the characters that would end it early: 
 control characters in JSON strings. Escapes could express those, but a bounded repetition of two alternatives takes xgrammar
 0.2.8 a tenth of a second *per token* with a vocabulary of 150,000, and of one class a thousandth (xgrammar's own strings with
 a ``maxLength`` hold no escapes either).
+
+To a backend a special token is the text that it spells, ``<|box_start|>``, and vLLM leaves it out of a reply
+(``skip_special_tokens``): where the constraint counted 13 characters, none arrives. So JSON strings hold neither ``<`` nor ``[``,
+with which such tokens begin (`services.protocol.critique.special_tokens`), nor tagged text ``<``, with which all tokens of the
+model that writes it begin. A JSON string that must not be empty begins with a character that can be seen, because parsers strip
+white space. A JSON schema promises neither: not every server takes a ``pattern``.
 """
 
 from __future__ import annotations
@@ -69,7 +75,12 @@ Part = str | FreeText | Score | Grid | Choice | Repeated
 Shape = tuple[Part, ...]
 """Literal text and variable parts, in order."""
 
-_CLASSES: Final = {"tagged": r"[^<]", "json": r'[^"\\\x00-\x1f]'}
+_CLASSES: Final = {"tagged": r"[^<]", "json": r'[^"\\<\[\x00-\x1f]'}
+_SEEN: Final = r'[^"\\<\[\x00-\x20\x7f-\x9f' + "\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]"
+"""What a JSON string of at least one character begins with: no control character and no white space, which `str.strip` removes.
+
+White space beyond ASCII is written out: lm-format-enforcer knows no ``\\u``.
+"""
 _SPECIAL: Final = re.compile(r"([\\.^$*+?()\[\]{}|])")
 
 
@@ -117,7 +128,9 @@ def _regex(part: Part) -> str:
     if isinstance(part, str):
         return _SPECIAL.sub(r"\\\1", part)
     if isinstance(part, FreeText):
-        return f"{_CLASSES[part.kind]}{{{part.least},{part.most}}}" + (r"\?" if part.question else "")
+        seen = int(part.kind == "json" and part.least > 0)
+        text = f"{_SEEN * seen}{_CLASSES[part.kind]}{{{part.least - seen},{part.most - seen}}}"
+        return text + (r"\?" if part.question else "")
     if isinstance(part, Score):
         return r"(10|[0-9](\.[0-9])?)"
     if isinstance(part, Grid):
@@ -158,7 +171,8 @@ def _fits(value: object, schema: Mapping[str, Any]) -> bool:
         return type(value) in {int, float, str} and value in schema["enum"]
     kind = schema["type"]
     if kind == "string":
-        return isinstance(value, str) and schema.get("minLength", 0) <= len(value) <= schema["maxLength"]
+        # Not ``minLength``: special tokens that the server counted are not in its text.
+        return isinstance(value, str) and len(value) <= schema["maxLength"]
     if kind == "integer":
         return type(value) is int and schema["minimum"] <= value <= schema["maximum"]
     if kind == "array":

@@ -33,7 +33,7 @@ async def test_another_picture_is_a_fault(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(worker, "SAMPLED", 1)
     pipeline = SingleStepPipeline(ClassicalPipeline())
     report = await worker.fuzzed(
-        lambda: pipeline, lambda job: ImageOps.invert(job.image.convert("RGB")), edits=8, seed=4, aspect=9
+        lambda: pipeline, lambda job: ImageOps.invert(job.image.convert("RGB")), edits=EDITS, seed=4, aspect=9
     )
     assert report.compared > 0
     assert len([fault for fault in report.faults if "another picture" in fault or "a picture in" in fault]) == report.compared

@@ -11,9 +11,12 @@ from orchestrator.ports.collaborators import CritiqueOrder, CritiqueReply, EditO
 from orchestrator.ports.errors import EditorError
 from orchestrator.ports.stores import Recorded
 from orchestrator.upstreams.editor import HttpEditor, Told
+from orchestrator.upstreams.pool import UpstreamPool, http_client
+from orchestrator.upstreams.registry import Registry
 from services.imaging.codec import CheckedImage, inspect
 from tests.component.orchestrator.desk import WAIT_S, Desk, asking, image_reply, stored
 from tests.component.orchestrator.test_driver import Log, Thinker, driver
+from tests.component.orchestrator.test_inputs import _Unobserved
 from tests.doubles.decoding import InProcessPool
 from tests.unit.imaging.pictures import opened, saved, scene
 
@@ -44,6 +47,18 @@ async def test_a_draft_is_asked_for_and_kept_as_small_as_it_comes(desk: Desk, ma
     assert asked(desk) == ("true", None)
     # Scaled up it would differ from the source everywhere.
     assert reply.outside_mask is None
+
+
+async def test_a_replica_that_knows_nothing_of_the_editor_asks_it_first(desk: Desk) -> None:
+    """A draft that it takes over is no edit in full, for which the editor would refuse the key."""
+    desk.answers = [JSONResponse({"data": [{"id": "a", "capabilities": {"draft": True}}]}), image_reply(DRAFT)]
+    url = f"{desk.url}/v1"
+    registry = Registry.model_validate({"editors": {"e": {"url": url}}, "thinkers": {"t": {"url": url, "model": "m"}}})
+    order = EditOrder(stored(SOURCE), None, "warmer", 7, "ses_1/1/1", WAIT_S, {}, draft=True)
+    async with http_client() as client:
+        pool = UpstreamPool(lambda: registry, client, _Unobserved(), InProcessPool())
+        await pool.editors["e"].edit(order, EditorUsage())
+    assert asked(desk) == ("true", None)
 
 
 async def test_an_editor_without_drafts_edits_in_full(desk: Desk) -> None:

@@ -16,10 +16,10 @@ from orchestrator.loop import events as ev
 from orchestrator.loop.actions import EditJob
 from orchestrator.loop.session import Session, fold
 from orchestrator.ports.collaborators import Editor, EditorUsage
+from orchestrator.ports.stores import Blob
 from orchestrator.upstreams.adaptive_limit import AdaptiveLimit
 from orchestrator.upstreams.editor import HttpEditor
 from orchestrator.upstreams.fallback import EditorWithFallback
-from services.imaging.codec import CheckedImage
 from tests.component.orchestrator.desk import Answer, Desk, asking, busy, holding, image_reply, raw_server, stored
 from tests.doubles.decoding import InProcessPool
 from tests.unit.imaging.pictures import saved, scene
@@ -41,7 +41,7 @@ class Store:
         await asyncio.sleep(self.get_s)
         return PICTURE
 
-    async def put(self, session_id: str, image: CheckedImage) -> None:
+    async def put(self, session_id: str, image: Blob) -> None:
         await asyncio.sleep(self.put_s)
 
 

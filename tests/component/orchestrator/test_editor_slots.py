@@ -31,10 +31,10 @@ class Watched(AdaptiveLimit):
         self.completions: list[tuple[float, float | None]] = []
         self.rejections = 0
 
-    def _completed(self, elapsed_s: float, queue_s: float | None, in_flight_at_start: float | None) -> None:
+    def _completed(self, elapsed_s: float, queue_s: float | None, in_flight_at_start: float | None, *, draft: bool) -> None:
         assert self.in_flight > 0
         self.completions.append((elapsed_s, queue_s))
-        super()._completed(elapsed_s, queue_s, in_flight_at_start)
+        super()._completed(elapsed_s, queue_s, in_flight_at_start, draft=draft)
 
     def _rejected(self, now: float) -> None:
         assert self.in_flight > 0

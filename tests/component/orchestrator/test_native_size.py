@@ -19,7 +19,7 @@ from orchestrator.loop import events as ev
 from orchestrator.loop.session import fold
 from orchestrator.ports.collaborators import CritiqueOrder, EditOrder, EditorUsage, EditReply
 from orchestrator.ports.errors import EditorError, StorageFullError
-from orchestrator.ports.stores import Claim, Recorded
+from orchestrator.ports.stores import Blob, Claim, Recorded
 from orchestrator.upstreams.editor import HttpEditor, Told
 from orchestrator.upstreams.pool import UpstreamPool, http_client
 from orchestrator.upstreams.registry import Registry
@@ -155,8 +155,8 @@ class Blobs:
     async def get(self, session_id: str, sha256: str) -> bytes:
         return self.data[sha256]
 
-    async def put(self, session_id: str, image: CheckedImage) -> None:
-        if self.full and image.width == SIZE[0]:
+    async def put(self, session_id: str, image: Blob) -> None:
+        if self.full and inspect(image.data).width == SIZE[0]:
             raise StorageFullError("the disk is full")
         self.puts.append(image.sha256)
         self.data[image.sha256] = image.data

@@ -55,6 +55,8 @@ async def test_it_returns_what_the_codec_returns_in_the_process() -> None:
             received, checked = await held.check(data, limits=ImageLimits())
             assert (received, checked) == (codec.digest(data), check_image(open_image(data)))
         assert await held.transcode(SMALL, "webp", 80, param="format", tenant="") == codec.transcode(SMALL, "webp", 80)
+        small = await held.transcode(WIDE, "jpeg", max_side=100, param="max_side", tenant="")
+        assert small == codec.transcode(WIDE, "jpeg", max_side=100) and Image.open(io.BytesIO(small)).size[0] == 100
         assert (await held.decode(cmyk, limits=ImageLimits())).tobytes() == decode(cmyk).tobytes()
         made, width, height = await held.reduce(WIDE, 10_000, param="x", tenant="")
         assert (width, height) == Image.open(io.BytesIO(made)).size == (200, 50)

@@ -11,7 +11,7 @@ from tests.unit.editor.workers import client, png, running
 async def test_a_form_that_is_not_whole_or_not_utf_8_is_refused(path: str) -> None:
     name = "image" if path == "/v1/images/edits" else "image_file"
     file = f'--b\r\nContent-Disposition: form-data; name="{name}"; filename="a"\r\n\r\n'.encode() + png() + b"\r\n"
-    text = b'--b\r\nContent-Disposition: form-data; name="prompt"\r\n\r\ncaf'
+    text = b'--b\r\nContent-Disposition: form-data; name="prompt"\r\n\r\nbrighter'
     headers = {"content-type": "multipart/form-data; boundary=b"}
     async with running() as app, client(app) as http:
         cut = await http.post(path, content=file + text, headers=headers)

@@ -69,10 +69,13 @@ async def test_every_preview_reaches_a_reader_who_keeps_up(monkeypatch: pytest.M
         await until(lambda: context(app).engine.find("k") is not None)
         task = context(app).engine.find("k")
         assert task is not None
+        await until(lambda: pipeline.entered == 1)
         while not all(image.done() for image in task.images):
-            turns = len(pipeline.log)
+            passes = pipeline.entered
             pipeline.gate.release()
-            await until(lambda: len(pipeline.log) > turns or task.done)  # noqa: B023 - called at once
+            # A pass is told of before the next one is entered.
+            await until(lambda: pipeline.entered > passes or task.done)  # noqa: B023 - called at once
+            await asyncio.sleep(0)
             # Wait until the reader has the previews of the steps so far: a later one takes the place of one that it has not.
             shown = {place: min(step, 3) for place, (step, _) in task.steps.items()}
             await until(lambda: b"".join(read).count(b"event: image_edit.partial_image") >= sum(shown.values()) or task.done)  # noqa: B023

@@ -80,6 +80,32 @@ def test_transcoding_with_another_quality_encodes_again() -> None:
     assert transcode(PLAIN["rgb png"], "png", 10) is PLAIN["rgb png"]
 
 
+@pytest.mark.parametrize(("output_format", "media_type"), KINDS)
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP"])
+@pytest.mark.parametrize(
+    ("size", "reduced"),
+    [((400, 100), (64, 16)), ((99, 300), (21, 64)), ((64, 30), (64, 30)), ((900, 1), (64, 1))],
+)
+def test_a_picture_is_reduced_to_its_longer_side_and_never_enlarged(
+    kind: str, size: tuple[int, int], reduced: tuple[int, int], output_format: OutputFormat, media_type: MediaType
+) -> None:
+    data = saved(Image.linear_gradient("L").resize(size).convert("RGB"), kind)
+
+    assert inspect(transcode(data, output_format, max_side=64)) == ImageInfo(media_type, *reduced)
+
+
+def test_a_reduced_picture_keeps_its_transparency_or_is_laid_on_white() -> None:
+    """Averaged with its alpha, so that what is clear lends no colour to its surroundings."""
+    image = Image.new("RGBA", (200, 200), (0, 0, 0, 0))
+    image.paste((255, 255, 255, 255), (100, 0, 200, 200))
+    data = saved(image, "PNG")
+    reduced = opened(transcode(data, "png", max_side=64)).convert("RGBA")
+    flat = opened(transcode(data, "png", opaque=True, max_side=64)).convert("RGB")
+
+    assert reduced.getpixel((4, 4)) == (0, 0, 0, 0) and reduced.getpixel((60, 4)) == (255, 255, 255, 255)
+    assert flat.getextrema() == ((255, 255),) * 3
+
+
 def test_a_picture_too_long_for_webp() -> None:
     """WebP ends at 16,383 pixels a side; the error names the formats to use instead."""
     with pytest.raises(ApiError) as caught:

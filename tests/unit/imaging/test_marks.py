@@ -124,6 +124,7 @@ HOSTILE = {
     "invalid UTF-8": (b"<x>\xff\xfe\xfa</x>", "well-formed"),
     "an unknown encoding": (b'<?xml version="1.0" encoding="klingon"?><x/>', "unknown encoding"),
     "truncated": (PACKET[:200], "well-formed"),
+    "a long namespace": (f'<a xmlns:p="{"u" * 100_000}">{"<p:b/>" * 9_000}</a>'.encode(), "namespace that is too long"),
     "deep": (b"<x>" * 100 + b"</x>" * 100, "nests too deep"),
     "long": (xmp_of(f'<rdf:Description i:DigitalSourceType="{"a" * 5000}"/>'), "is not one"),
     "control characters": (xmp_of('<rdf:Description i:DigitalSourceType="a&#8238;b"/>'), "is not one"),
@@ -181,6 +182,13 @@ def test_a_changed_byte_of_a_marked_file_never_raises(at: int, value: int, kind:
     made[at % len(made)] = value
     marks.read(bytes(made))
     marks.splices(bytes(made), len(made), PACKET)
+
+
+def test_a_generated_source_stays_one_and_a_model_says_more_than_an_algorithm() -> None:
+    assert marks.strongest(marks.EDITED_BY_MODEL, marks.GENERATED) == marks.GENERATED
+    assert marks.strongest(marks.EDITED_BY_ALGORITHM, marks.EDITED_BY_MODEL) == marks.EDITED_BY_MODEL
+    assert marks.strongest(marks.EDITED_BY_MODEL, f"{marks.VOCABULARY}digitalCapture") == marks.EDITED_BY_MODEL
+    assert marks.strongest(marks.EDITED_BY_ALGORITHM, None) == marks.EDITED_BY_ALGORITHM
 
 
 def test_quotes_and_angle_brackets_in_a_type_stay_text() -> None:

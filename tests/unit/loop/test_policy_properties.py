@@ -188,8 +188,11 @@ def test_an_instruction_is_prepared_once_before_the_first_turn(data: st.DataObje
 
     assert not told or session.created.preparer
     assert sum(isinstance(event, ev.Prepared) for event in told) <= 1
-    assert world.events[1 : 1 + len(told)] == told or any(
-        isinstance(event, ev.FeedbackGiven | ev.CancelRequested) for event in world.events[: 1 + len(told)]
+    begun = [event.attempt for event in world.events if isinstance(event, ev.PrepareStarted)]
+    assert begun == list(range(1, len(begun) + 1)) and len(told) <= len(begun) <= len(told) + 1
+    others = [event for event in world.events if not isinstance(event, ev.PrepareStarted)]
+    assert others[1 : 1 + len(told)] == told or any(
+        isinstance(event, ev.FeedbackGiven | ev.CancelRequested) for event in others[: 1 + len(told)]
     )
     assert session.preparation.thinker_seconds == sum(event.thinker_seconds for event in told)
     assert session.totals.thinker_seconds == pytest.approx(session.preparation.thinker_seconds)
@@ -278,7 +281,7 @@ def test_every_finish_reason_is_reached_by_some_world(reason: str) -> None:
         return finished.reason
 
     # The smallest such world is of no interest here.
-    search = settings(max_examples=5_000, deadline=None, database=None, phases=[Phase.generate])
+    search = settings(max_examples=50_000, deadline=None, database=None, phases=[Phase.generate])
     try:
         find(ended(), lambda got: got == reason, settings=search)
     except NoSuchExample:

@@ -45,6 +45,9 @@ class Story:
         self.events += events
         return self
 
+    def started(self, attempt: int = 1) -> Story:
+        return self.add(ev.PrepareStarted(at=1, attempt=attempt))
+
     def prepared(self) -> Story:
         return self.add(ev.Prepared(at=1, instruction=LONG, thinker_seconds=2.0, prompt_tokens=30, completion_tokens=9))
 
@@ -75,7 +78,9 @@ class Story:
 
 def test_the_instruction_is_rewritten_before_the_first_turn_and_makes_it() -> None:
     story = Story()
-    assert story.next() == Work((PrepareJob(1),))
+    assert (story.next(), story.session.status) == (Work((PrepareJob(1),)), "queued")
+    story.started()
+    assert (story.next(), story.session.status) == (Work((PrepareJob(1, started=True),)), "running")
 
     first = story.prepared().next()
     assert (first.instruction, first.author) == (LONG, "preparer")
@@ -95,7 +100,7 @@ def test_words_that_were_not_changed_are_the_callers() -> None:
 
 
 def test_a_failed_attempt_is_repeated_and_the_last_leaves_the_callers_own_words() -> None:
-    story = Story(critique_attempts=2).failed()
+    story = Story(critique_attempts=2).started().failed()
     assert story.next() == Work((PrepareJob(2),))
 
     first = story.failed(2).next()

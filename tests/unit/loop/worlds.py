@@ -225,6 +225,9 @@ class World:
                     )
                 )
                 return
+            if isinstance(job, PrepareJob) and not job.started:
+                self.record(ev.PrepareStarted(at=self.now, attempt=job.attempt))
+                return
         for job in jobs:
             self.started.setdefault(place_of(job), self.now)
         happening = self.draw.draw(st.sampled_from(["end", "end", "end", "end", "speak", "cancel", "crash"]))

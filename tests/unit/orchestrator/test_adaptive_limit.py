@@ -468,3 +468,14 @@ def test_edit_s_covers_most_edits() -> None:
     assert 6.0 < limits[1].edit_s < 8.5
     assert limits[2].edit_s == pytest.approx(6.0, abs=0.2)
     assert AdaptiveLimit().edit_s == 0
+
+
+async def test_edit_s_is_that_of_an_edit_in_full() -> None:
+    """Between drafts, which take an eighth of it, an edit in full is not started too late."""
+    limit = AdaptiveLimit(fixed=1)
+    for number in range(40):
+        async with limit.slot(later=True) as slot:
+            draft = number % 4 < 3
+            slot.completed(elapsed_s=1.0 if draft else 8.0, queue_s=0.0, draft=draft)
+        # Until one has come back, drafts stand for it.
+        assert limit.edit_s == pytest.approx(1.0 if number < 3 else 8.0)

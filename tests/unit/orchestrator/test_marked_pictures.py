@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from orchestrator.api.marks import UNMARKED, Mark, Marks
 from orchestrator.api.pictures import StoredPicture, stored_pieces
-from orchestrator.loop.events import ImageRef
-from orchestrator.loop.session import Candidate
+from orchestrator.loop.events import Carried, Edited, EditStarted, ImageRef, Limits, SessionCreated, TurnStarted
+from orchestrator.loop.session import Candidate, Session, fold
 from services.imaging import marks
 from services.imaging.codec import OutputFormat, encode
 from tests.unit.imaging.pictures import scene
@@ -33,6 +33,11 @@ class OneBlob:
     async def read(self, session_id: str, sha256: str, start: int, end: int) -> bytes:
         self.reads.append((start, end))
         return self.data[start:end]
+
+
+def created(source: ImageRef) -> SessionCreated:
+    limits = Limits(deadline_at=10)
+    return SessionCreated(at=0, source=source, instruction="x", editor="e", thinker="t", limits=limits)
 
 
 def ref(data: bytes) -> ImageRef:
@@ -75,8 +80,31 @@ async def test_an_unmarked_picture_is_read_as_it_is_without_its_head() -> None:
     ],
 )
 def test_a_candidate_is_marked_by_what_made_it(candidate: Candidate, source_type: str | None) -> None:
-    assert Marks().of_candidate(candidate).source_type == source_type
-    assert Marks(enabled=False).of_candidate(candidate) == UNMARKED
+    session = Session(created(ref(b"x")))
+    assert Marks().of_candidate("ses", session, candidate).source_type == source_type
+    assert Marks(enabled=False).of_candidate("ses", session, candidate).source_type is None
+
+
+CARRIED = Carried(source_type=marks.GENERATED, c2pa="valid", manifest="1" * 64, bytes=77)
+
+
+def test_what_an_editor_says_of_its_own_file_is_the_pictures() -> None:
+    """It says more than that the picture was edited. Its manifests count as bytes of the session."""
+    session = Session(created(ref(b"x")))
+    assert Marks().of_candidate("ses", session, Candidate(1, 1, 0, carried=CARRIED)).source_type == marks.GENERATED
+    started = TurnStarted(at=1, turn=1, instruction="x", author="caller", candidates=1, first_seed=0)
+    begun = EditStarted(at=2, turn=1, candidate=1, attempt=1, key="1/1", seed=0)
+    edited = Edited(at=3, turn=1, candidate=1, image=ref(b"xy"), editor_seconds=1, carried=CARRIED)
+    folded = fold([session.created, started, begun, edited])
+    assert next(iter(folded.candidates)).carried == CARRIED and folded.image_bytes == 1 + 2 + 77
+    assert "carried" not in edited.model_copy(update={"carried": None}).model_dump()
+
+
+def test_a_generated_reference_makes_a_composite() -> None:
+    """A part of the picture, even of one that an algorithm edited."""
+    other = ImageRef(sha256="2" * 64, media_type="image/png", bytes=1, width=6, height=4)
+    session = Session(created(ref(b"x")).model_copy(update={"references": (other,), "carried": {other.sha256: CARRIED}}))
+    assert Marks().of_candidate("ses", session, Candidate(1, 1, 0, trained=False)).source_type == marks.EDITED_BY_MODEL
 
 
 def test_marks_have_entity_tags_of_their_own() -> None:

@@ -165,6 +165,15 @@ class Quotas:
     async def find(self, secret: str) -> None:
         raise NotImplementedError(secret)
 
+    async def sign_in(self, secret: str, for_s: float) -> str:
+        raise NotImplementedError(secret, for_s)
+
+    async def signed_in(self, token: str) -> None:
+        raise NotImplementedError(token)
+
+    async def sign_out(self, token: str) -> None:
+        raise NotImplementedError(token)
+
     async def quota(self, tenant: str) -> Quota | None:
         return self.given
 

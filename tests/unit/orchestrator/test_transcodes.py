@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from orchestrator.api.transcodes import Transcodes
+from orchestrator.api.transcodes import Encoding, Transcodes
 from services.errors import ApiError
 
 
@@ -24,14 +24,22 @@ class Pool:
     ended: int = 0
 
     async def transcode(
-        self, data: bytes, output_format: str, compression: int | None, *, opaque: bool, param: str, tenant: str
+        self,
+        data: bytes,
+        output_format: str,
+        compression: int | None,
+        *,
+        opaque: bool,
+        max_side: int | None,
+        param: str,
+        tenant: str,
     ) -> bytes:
         self.begun.append(data)
         self.running[tenant] += 1
         self.most[tenant] = max(self.most[tenant], self.running[tenant])
         try:
             await self.gate.wait()
-            return data + output_format.encode()
+            return data + output_format.encode() + str(max_side or "").encode()
         finally:
             self.running[tenant] -= 1
             self.ended += 1
@@ -41,11 +49,11 @@ def transcodes(pool: Any, **options: Any) -> Transcodes:
     return Transcodes(pool, **options)
 
 
-async def ask(held: Transcodes, name: str, tenant: str = "ann") -> bytes:
+async def ask(held: Transcodes, name: str, tenant: str = "ann", max_side: int | None = None) -> bytes:
     async def load() -> bytes:
         return name.encode()
 
-    return await held.get(name, load, ("webp", None), tenant=tenant)
+    return await held.get(name, load, Encoding("webp", max_side=max_side), tenant=tenant)
 
 
 async def test_a_repeat_is_answered_from_the_cache_and_requests_at_a_time_share_the_work() -> None:
@@ -57,6 +65,20 @@ async def test_a_repeat_is_answered_from_the_cache_and_requests_at_a_time_share_
     assert await asyncio.gather(*both) == [b"xwebp"] * 3
     assert await ask(held, "x") == b"xwebp"
     assert pool.begun == [b"x"]
+
+
+async def test_each_size_is_a_conversion_of_its_own() -> None:
+    pool = Pool()
+    pool.gate.set()
+    held = transcodes(pool)
+    made = [await ask(held, "x", max_side=side) for side in (64, 128, 64, None)]
+    assert made == [
+        b"xwebp64",
+        b"xwebp128",
+        b"xwebp64",
+        b"xwebp",
+    ]
+    assert pool.begun == [b"x"] * 3
 
 
 async def test_the_cache_is_bounded_in_bytes_and_a_larger_result_is_returned_all_the_same() -> None:

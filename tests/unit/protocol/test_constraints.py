@@ -10,18 +10,32 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.protocol.critique.constraints import Constraint, FreeText, Repeated, Score, Shape, regex
-from services.protocol.critique.formats import FORMATS, MAX_REASON, QUESTIONS, STEP, ReplyFormat
+from services.protocol.critique.constraints import Constraint, FreeText, Repeated, Score, Shape, allows, regex
+from services.protocol.critique.editscore import EDITSCORE
+from services.protocol.critique.formats import FORMATS, MAX_REASON, QUESTIONS, STEP, FormatName, ReplyFormat
 from services.protocol.critique.messages import Critique, Unparseable
+from services.protocol.critique.pairs import PAIRWISE
 from services.protocol.critique.questions import DEFAULT_QUESTIONS, MAX_QUESTION, Answer, Question
 from services.protocol.critique.replies import MAX_REASONING, MAX_REFINED, Reply
 from services.protocol.critique.scores import critique_of_answers
+from services.protocol.rewriting import REWRITERS
 from tests.unit.protocol.test_checklist import checklists, sentences, verdicts
+from tests.unit.protocol.test_special_tokens import TOKENS
 
 KINDS: Final[list[Constraint]] = ["regex", "json_schema"]
 SAID: Final[list[tuple[str, Constraint]]] = [
     (name, kind) for name in [*FORMATS, "questions"] for kind in KINDS if (name, kind) != ("editthinker", "json_schema")
 ]
+
+IN_JSON: Final[tuple[FormatName, ...]] = ("json_schema", "checklist")
+FINE: Final[list[tuple[ReplyFormat[Any], str]]] = [
+    (QUESTIONS, '{"change": ["Is it fine now?", "Is it warm now?"], "keep": ["Is the house kept?"]}'),
+    (PAIRWISE, '{"reasoning": "fine", "winner": "A"}'),
+    (EDITSCORE, '{"reasoning": "fine", "score": [20, 20]}'),
+    (REWRITERS["template"].format, '{"instruction": "fine"}'),
+    *((FORMATS[name].bind(), FORMATS[name].bind().render(Critique(8, 7, "fine", "fine"))) for name in IN_JSON),
+]
+"""Formats in JSON, and a reply in each."""
 
 
 def form_of(name: str, questions: tuple[Question, ...] = ()) -> ReplyFormat[Any]:
@@ -37,8 +51,8 @@ def conforms(name: str, kind: Constraint, content: str, questions: tuple[Questio
 
 
 def plain(text: str) -> str:
-    """A text without what JSON must escape: the constraints allow no escapes."""
-    return " ".join(text.replace('"', "'").replace("\\", "/").split())
+    """A text without what the constraints forbid in JSON: what must be escaped, and what begins a special token."""
+    return " ".join(re.sub(r'["\\<\[]', "'", text).split())
 
 
 fitting = sentences(MAX_REASON).map(plain)
@@ -189,7 +203,33 @@ def test_a_shape_is_a_regular_expression_of_plain_groups() -> None:
     """The notation, once by hand."""
     shape: Shape = ('{"a": "', FreeText("json", 1, 9), '", "b": ', Score(), Repeated(("x", FreeText("tagged", 0, 3)), ", ", 2, 5))
 
-    assert regex(shape) == r'\{"a": "[^"\\\x00-\x1f]{1,9}", "b": (10|[0-9](\.[0-9])?)x[^<]{0,3}(, x[^<]{0,3}){1,4}'
+    blanks = "\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"
+    text = rf'[^"\\<\[\x00-\x20\x7f-\x9f{blanks}][^"\\<\[\x00-\x1f]{{0,8}}'
+    assert regex(shape) == rf'\{{"a": "{text}", "b": (10|[0-9](\.[0-9])?)x[^<]{{0,3}}(, x[^<]{{0,3}}){{1,4}}'
+
+
+@pytest.mark.parametrize("token", TOKENS)
+def test_no_special_token_is_json_text_to_a_constraint(token: str) -> None:
+    """A server leaves it out of its reply, so that the constraint would have counted characters that do not arrive."""
+    for form, content in FINE:
+        assert form.conforms(Reply(content), "regex")
+        assert not form.conforms(Reply(content.replace("fine", f"fine{token}")), "regex"), form.name
+
+
+@given(blank=st.characters(categories=["Zs", "Zl", "Zp", "Cc"]))
+def test_a_json_text_that_must_hold_a_character_holds_one_that_can_be_seen(blank: str) -> None:
+    """Parsers strip white space, and control characters are not for an editor."""
+    shape = (FreeText("json", 1, 9),)
+    assert not allows(blank, "regex", shape, None)
+    assert not allows(f"{blank}x", "regex", shape, None)
+    assert allows(f"x{' ' * 8}", "regex", shape, None)
+    assert allows(" ", "regex", (FreeText("json", 0, 9),), None)
+
+
+def test_a_server_that_leaves_special_tokens_out_enforces_the_schema() -> None:
+    """Under a JSON schema they count as text, and the reply is shorter than the schema asks for."""
+    form = FORMATS["json_schema"].bind()
+    assert form.conforms(Reply(form.render(Critique(3, 4, "", None))), "json_schema")
 
 
 def test_a_schema_bounds_what_backends_enforce() -> None:

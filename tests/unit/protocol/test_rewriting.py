@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from services.protocol.critique.messages import Extras, Unparseable
 from services.protocol.critique.replies import Reply
 from services.protocol.rewriting import REWRITERS, RewriterName, default_prompt
+from tests.unit.protocol.test_constraints import shortened
 
 QWEN, PUP, ANY = REWRITERS["qwen-pe-i2i"], REWRITERS["flux3-pup"], REWRITERS["template"]
 LONG = "Golden evening light on the house; the lawn stays as it is."
@@ -72,6 +73,14 @@ def test_a_mark_of_thoughts_within_the_instruction_is_part_of_it(mark: str) -> N
     """Random weights under a constraint write it."""
     read = REWRITERS["template"].format.parse(Reply(f'{{"instruction": "make {mark} golden"}}'))
     assert isinstance(read, str) and read.startswith("make") and read.endswith("golden")
+
+
+@given(data=st.data())
+def test_every_reply_that_the_constraint_permits_holds_an_instruction(data: st.DataObject) -> None:
+    """Neither white space nor control characters are one."""
+    pattern = shortened(ANY.format.constraint("regex")["structured_outputs"]["regex"])
+    content = data.draw(st.from_regex(pattern, fullmatch=True))
+    assert isinstance(ANY.format.parse(Reply(content, finish_reason="stop")), str), content
 
 
 def test_no_special_token_of_a_model_gets_into_an_instruction() -> None:

@@ -9,7 +9,7 @@ from typing import get_args
 import pytest
 from pydantic_settings import BaseSettings
 
-from orchestrator.api import events, export, health, images, sessions, webhooks
+from orchestrator.api import events, export, health, images, preferences, provenance, sessions, shares, webhooks
 from orchestrator.loop import events as ev
 from orchestrator.settings import Settings
 from services.editor.pipelines import NAMES
@@ -110,8 +110,18 @@ def test_every_route_and_event_is_documented() -> None:
     text = read("docs/api.md")
     endings = {"edits", "sessions", "events", "image", "source", "cancel", "feedback", "export", "models"}
     endings |= {"health", "healthz", "readyz", "metrics", "webhooks", "test", "rotate_secret", "deliveries", "references", "mask"}
-    endings |= {"answer", "preview"}
-    for router in (images.router, sessions.router, events.router, export.router, webhooks.router, health.router):
+    endings |= {"answer", "preview", "preferences", "provenance", "shares"}
+    for router in (
+        images.router,
+        sessions.router,
+        shares.router,
+        events.router,
+        export.router,
+        preferences.router,
+        webhooks.router,
+        provenance.router,
+        health.router,
+    ):
         for route in router.routes:
             ending = re.sub(r"/\{[a-z_]+\}$", "", getattr(route, "path", "")).split("/v1/")[-1].split("/")[-1]
             assert ending in endings

@@ -103,6 +103,13 @@ def test_pictures_and_keys_are_left_out() -> None:
     assert len(line["b64"]) < 2_100 and "100000" in line["b64"]
 
 
+def test_the_token_of_a_share_is_left_out_and_its_id_is_kept() -> None:
+    """Of a path too, as it is told with a span."""
+    path = "/studio/shared/shr_5b1f0c6be2d14b5f.ses_2d1c.b8-_Xw"
+    assert logs.without_secrets(path) == "/studio/shared/***"
+    assert logs.without_secrets("share shr_5b1f0c6be2d14b5f of ses_2d1c.") == "share shr_5b1f0c6be2d14b5f of ses_2d1c."
+
+
 def test_a_traceback_keeps_its_end() -> None:
     """In its line, as JSON; below it, as text."""
     code = """

@@ -32,6 +32,11 @@ def application(allowed: OriginPolicy) -> FastAPI:
         app.state.edits += 1
         return {"edits": app.state.edits}
 
+    @app.get("/studio")
+    @app.get("/studio/sessions/{name}")
+    def studio() -> str:
+        return "a page without data"
+
     @app.get("/v1/sessions")
     def sessions() -> list[str]:
         return ["a secret"]
@@ -137,6 +142,25 @@ async def test_cross_site_requests_without_an_origin_are_refused(site: str) -> N
     refused = await ask(policy(), sec_fetch_site=site)
 
     assert (refused.status_code, refused.json()["error"]["param"]) == (403, "Sec-Fetch-Site")
+
+
+@pytest.mark.parametrize(
+    ("path", "mode", "dest", "status"),
+    [
+        ("/studio", "navigate", "document", 200),
+        ("/studio/sessions/ses_1", "navigate", "document", 200),
+        ("/studio", "navigate", "iframe", 403),
+        ("/studio", "no-cors", "script", 403),
+        ("/studiox", "navigate", "document", 403),
+        ("/v1/sessions", "navigate", "document", 403),
+    ],
+)
+async def test_a_link_of_another_site_leads_to_the_studio_alone(path: str, mode: str, dest: str, status: int) -> None:
+    """Its page has no data, and may not be framed; the Host is checked as ever."""
+    headers = {"sec_fetch_site": "cross-site", "sec_fetch_mode": mode, "sec_fetch_dest": dest}
+
+    assert (await ask(policy(), path=path, **headers)).status_code == status
+    assert (await ask(policy(), path=path, host="evil.example", **headers)).status_code == 403
 
 
 @pytest.mark.parametrize("site", ["none", "same-origin"])

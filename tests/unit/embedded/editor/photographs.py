@@ -35,15 +35,17 @@ def landscape() -> Image.Image:
     return Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8))
 
 
+@cache
+def tilted(degrees: float) -> Image.Image:
+    """Flat land under a flat sky, with a horizon that falls by ``degrees`` to the right."""
+    down, across = np.mgrid[0:300, 0:400]
+    land = down - 150 > np.tan(np.radians(degrees)) * (across - 200)
+    return Image.fromarray(np.where(land[..., None], (70, 110, 50), (120, 170, 230)).astype(np.uint8))
+
+
 def edit(prompt: str, image: Image.Image | None = None, seed: int = 7, **more: Any) -> Image.Image:
     """The edited picture."""
     return _PIPELINE.edit(EditJob(image or photo(), prompt, seed, **more)).image
-
-
-def report(prompt: str, image: Image.Image | None = None) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """What was applied and what was not understood."""
-    result = _PIPELINE.edit(EditJob(image or photo(), prompt, 7))
-    return result.applied, result.not_understood
 
 
 def lab(image: Image.Image) -> NDArray[np.float64]:

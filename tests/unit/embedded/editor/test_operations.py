@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from services.embedded.editor.colour_names import COLOURS, Colour
-from services.embedded.editor.masks import Masks
-from services.embedded.editor.plan import Area, Region, Term
-from tests.unit.embedded.editor.photographs import chroma, detail, edit, lab, landscape, lightness, photo, report
+from services.embedded.instructions.colour_names import COLOURS, Colour
+from services.embedded.instructions.operations import Area, Region, Term
+from services.embedded.regions import Regions
+from services.errors import ApiError
+from tests.unit.embedded.editor.photographs import chroma, detail, edit, lab, landscape, lightness, photo, tilted
 
 
 def _mean(image: Image.Image) -> np.ndarray:
@@ -63,12 +64,6 @@ def test_reducing_highlights_acts_on_bright_parts() -> None:
     assert abs((after - before)[dark].mean()) < 2
 
 
-def test_matte_lifts_black_and_holds_white_back() -> None:
-    before, after = lightness(photo()), lightness(edit("add a matte look of 50%"))
-    assert np.percentile(after, 2) > np.percentile(before, 2) + 4
-    assert np.percentile(after, 99.5) < np.percentile(before, 99.5) - 1
-
-
 @pytest.mark.parametrize(
     ("prompt", "channel", "sign"),
     [
@@ -82,6 +77,21 @@ def test_white_balance_moves_grey_along_its_axis_and_keeps_lightness(prompt: str
     before, after = _mean(photo("chelsea")), _mean(edit(prompt, photo("chelsea")))
     assert sign * (after - before)[channel] > 3.5
     assert abs(after[0] - before[0]) < 1.5
+
+
+@pytest.mark.parametrize("gains", [(1.1, 1.0, 0.6), (0.72, 0.95, 1.35)])
+def test_white_balance_takes_most_of_a_cast_away_and_keeps_lightness(gains: tuple[float, float, float]) -> None:
+    source = photo("astronaut")
+    linear = np.power(np.asarray(source) / 255, 2.2) * gains
+    cast = Image.fromarray(np.uint8(np.clip(np.power(linear, 1 / 2.2), 0, 1) * 255))
+    after = edit("neutralise the colour cast", cast)
+    assert np.abs(_mean(after) - _mean(source))[2] < 0.6 * np.abs(_mean(cast) - _mean(source))[2]
+    assert abs(_mean(after)[0] - _mean(cast)[0]) < 1
+
+
+def test_white_balance_is_refused_where_its_measures_disagree() -> None:
+    with pytest.raises(ApiError, match="no colour cast was measured with certainty"):
+        edit("fix the white balance", photo("rocket"))
 
 
 def test_saturation_and_vibrance_scale_chroma() -> None:
@@ -143,11 +153,9 @@ def test_vignette_darkens_corners_and_not_the_centre() -> None:
     assert abs(change[height // 2 - 8 : height // 2 + 8, width // 2 - 8 : width // 2 + 8].mean()) < 0.7
 
 
-def test_reducing_the_vignette_brightens_corners_and_a_white_one_whitens_them() -> None:
+def test_reducing_the_vignette_brightens_corners() -> None:
     before = lightness(photo())[-16:, -16:].mean()
     assert lightness(edit("reduce the vignette by 40%"))[-16:, -16:].mean() > before + 2
-    white = lab(edit("add a white vignette of 80%"))[-8:, -8:].reshape(-1, 3).mean(axis=0)
-    assert white[0] > before + 10
 
 
 def test_grain_adds_lightness_noise_and_no_colour_noise() -> None:
@@ -193,13 +201,6 @@ def test_denoise_removes_noise_and_keeps_edges() -> None:
     assert np.abs(lightness(calm) - lightness(photo())).mean() < np.abs(lightness(noisy) - lightness(photo())).mean()
 
 
-def test_light_leak_adds_warm_light_from_one_side() -> None:
-    change = lab(edit("add a light leak of 50%")) - lab(photo())
-    assert change[..., 0].min() > -2
-    thirds = [part.mean() for part in (change[:80, :, 0], change[-80:, :, 0], change[:, :80, 0], change[:, -80:, 0])]
-    assert max(thirds) > min(thirds) + 3
-
-
 @pytest.mark.parametrize(("side", "near", "far"), [("top", np.s_[:30], np.s_[-30:]), ("left", np.s_[:, :40], np.s_[:, -40:])])
 def test_graduated_light_acts_on_its_side(side: str, near: slice, far: slice) -> None:
     change = lightness(edit(f"darken the {side} by 40%")) - lightness(photo())
@@ -207,77 +208,38 @@ def test_graduated_light_acts_on_its_side(side: str, near: slice, far: slice) ->
     assert abs(change[far].mean()) < 0.3
 
 
-def test_selective_colour_keeps_one_hue() -> None:
-    before, after = photo("astronaut"), edit("make everything black and white except the orange", photo("astronaut"))
-    assert chroma(after).mean() < 0.85 * chroma(before).mean()
-    suit = chroma(before) > 75
-    assert chroma(after)[suit].mean() > 0.7 * chroma(before)[suit].mean()
+@pytest.mark.parametrize(("prompt", "channel", "sign"), [("boost the blues by 40%", 2, -1), ("darken the blues by 40%", 0, -1)])
+def test_a_range_of_hues_changes_and_its_opposite_does_not(prompt: str, channel: int, sign: int) -> None:
+    before, change = lab(landscape()), lab(edit(prompt, landscape())) - lab(landscape())
+    assert (sign * change[..., channel])[:40].mean() > 1
+    assert before[70:, :, 2].mean() > 10 and np.abs(change)[70:].mean() < 0.3
 
 
-def test_keep_only_the_subject_in_colour() -> None:
-    after = chroma(edit("keep only the subject in colour", photo("astronaut")))
-    assert after[:, :15].mean() < 4 < after[120:200, 60:140].mean()
+@pytest.mark.parametrize("prompt", ["turn the sky red", "turn the orange suit blue", "make the blues green"])
+def test_what_no_mask_can_be_shown_right_for_is_refused(prompt: str) -> None:
+    with pytest.raises(ApiError, match=r"without a model; .* can be") as refused:
+        edit(prompt, landscape())
+    assert (refused.value.code, refused.value.param) == ("edit_failed", "prompt")
 
 
-def test_recolour_changes_hue_inside_and_nothing_far_outside() -> None:
-    before, after = lab(photo()), lab(edit("change the colour of the cup to blue"))
-    height, width = before.shape[:2]
-    saucer = after[int(0.75 * height) : int(0.85 * height), int(0.35 * width) : int(0.5 * width)].reshape(-1, 3).mean(axis=0)
-    assert saucer[2] < -20
-    assert np.abs(after - before)[:8, :8].max() < 2
+@pytest.mark.parametrize(
+    ("name", "prompt", "reason"),
+    [
+        ("camera", "make the colours pop", "nothing in the picture has a colour"),
+        ("coffee", "boost the greens", "green was not found in the picture"),
+        ("coffee", "straighten it", "level|straight lines"),
+    ],
+)
+def test_what_fails_its_check_is_refused(name: str, prompt: str, reason: str) -> None:
+    with pytest.raises(ApiError, match=reason):
+        edit(prompt, photo(name))
 
 
-def test_a_hue_can_be_recoloured() -> None:
-    after = _mean(edit("make the oranges green", photo("astronaut")))
-    assert after[1] < _mean(photo("astronaut"))[1] - 3
-
-
-def test_sky_is_found_recoloured_and_reported_when_missing() -> None:
-    before, after = lab(landscape()), lab(edit("turn the sky red", landscape()))
-    assert after[:40, :, 1].mean() > before[:40, :, 1].mean() + 20
-    assert np.abs(after - before)[75:].mean() < 1
-    assert report("turn the sky purple", photo("coffee", 200))[1] == ("recolour: no sky found in the picture",)
-
-
-def test_background_blur_keeps_the_subject_sharp() -> None:
-    cup = photo()
-    change = np.abs(lightness(edit("blur the background by 60%", cup)) - lightness(cup))
-    assert change[60:110, 90:140].mean() < 0.5 < change[:20].mean() + change[:, -20:].mean()
-
-
-def test_background_is_replaced_by_a_colour_or_a_gradient() -> None:
-    white = np.asarray(edit("replace the background with white"))
-    assert (white[:10, -10:] >= 250).all() and white[80:110, 95:125].mean() < 230
-    gradient = lab(edit("replace the background with a gradient from navy to orange"))
-    assert gradient[:6, :6, 2].mean() < -20 < 20 < gradient[-6:, -6:, 2].mean()
-
-
-@pytest.mark.parametrize(("prompt", "channel"), [("desaturate the background by 80%", 1), ("darken the background by 40%", 0)])
-def test_background_is_changed_alone(prompt: str, channel: int) -> None:
-    change = lab(edit(prompt)) - lab(photo())
-    assert change[:15, -15:, channel].mean() < -2
-    assert np.abs(change[70:105, 95:125]).mean() < 0.7
-
-
-def test_posterize_leaves_few_tones() -> None:
-    assert len(np.unique(np.rint(lightness(edit("posterize to 4 levels, black and white"))))) <= 8
-
-
-def test_pixelate_makes_blocks() -> None:
-    pixels = np.asarray(edit("pixelate with 10 pixel blocks"), dtype=int)
-    assert np.abs(pixels[0:10, 0:10] - pixels[5, 5]).max() <= 2
-    assert np.abs(pixels.reshape(16, 10, 24, 10, 3).std(axis=(1, 3))).max() < 2
-
-
-def test_sketch_is_lines_on_paper() -> None:
-    drawn = edit("turn it into a pencil sketch")
-    assert np.median(lightness(drawn)) > 85 and lightness(drawn).min() < 40 and chroma(drawn).max() < 2
-
-
-def test_emboss_is_grey_relief() -> None:
-    relief = edit("emboss the image by 100%")
-    assert 45 < lightness(relief).mean() < 65
-    assert chroma(relief).mean() < 0.3 * chroma(photo()).mean()
+@pytest.mark.parametrize("degrees", [-4.0, 2.5])
+def test_straighten_undoes_a_tilt(degrees: float) -> None:
+    level = np.asarray(edit("straighten the horizon", tilted(degrees)).convert("L"), dtype=float)
+    edge = np.array([int(np.argmax(np.abs(np.diff(level[:, column])))) for column in (20, level.shape[1] - 20)])
+    assert abs(edge[1] - edge[0]) <= 2
 
 
 def test_crops() -> None:
@@ -319,12 +281,14 @@ def test_border_is_drawn_over_the_edge() -> None:
     assert np.array_equal(framed[8:-8, 8:-8], np.asarray(photo())[8:-8, 8:-8])
 
 
-@pytest.mark.parametrize("name", ["red", "blue", "green", "orange"])
+@pytest.mark.parametrize(
+    "name", ["red", "blue", "green", "orange", "yellow", "cyan", "teal", "purple", "violet", "magenta", "pink", "gold"]
+)
 def test_a_hue_mask_covers_its_own_colour_and_not_its_opposite(name: str) -> None:
     own = COLOURS[name]
-    strip = np.zeros((10, 20, 3), dtype=np.uint8)
-    strip[:, :10] = own
-    strip[:, 10:] = 255 - np.array(own)
-    mask = Masks(strip).region(Region((Term(Area.HUE, Colour(name, own)),)))
+    strip = np.zeros((40, 80, 3), dtype=np.uint8)
+    strip[:, :40] = own
+    strip[:, 40:] = 255 - np.array(own)
+    mask = Regions(strip).mask(Region((Term(Area.HUE, Colour(name, own)),)))
     assert mask is not None
-    assert mask[:, :8].min() > 0.9 and mask[:, 12:].max() < 0.1
+    assert mask[:, :36].min() > 0.9 and mask[:, 44:].max() < 0.1

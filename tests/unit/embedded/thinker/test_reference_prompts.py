@@ -152,10 +152,10 @@ def test_its_template_is_read_and_answered_in_its_tags(client: TestClient) -> No
 
 def test_its_loop_ends_when_a_candidate_is_good(client: TestClient) -> None:
     """Every refined prompt is given to the editor, from the source, until the reference would stop."""
-    prompt = PLAIN
+    wanted = prompt = "make it look like blue hour"
     for _ in range(5):
         candidate = png(edit(photograph(), prompt))
-        stops, prompt, scores = read_tags(answer(client, tagged(PLAIN, prompt, candidate)), prompt)
+        stops, prompt, scores = read_tags(answer(client, tagged(wanted, prompt, candidate)), prompt)
         if stops:
             break
 

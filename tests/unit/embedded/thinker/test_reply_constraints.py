@@ -117,6 +117,7 @@ def test_a_schema_may_come_as_structured_outputs_too(client: TestClient, name: s
         ({"structured_outputs": {"grammar": 'root ::= "yes"'}}, "structured_outputs"),
         ({"structured_outputs": {"choice": ["yes", "no"]}}, "structured_outputs"),
         ({"structured_outputs": {"lark": "start: x"}}, "structured_outputs"),
+        ({"structured_outputs": {"text": "x"}}, "structured_outputs"),
         ({"structured_outputs": {"json": {"required": ["mood"]}}}, "structured_outputs"),
         ({"structured_outputs": {"structural_tag": "{}"}}, "structured_outputs"),
         ({"response_format": {"type": "structural_tag", "format": {"type": "any_text"}}}, "response_format"),

@@ -1,0 +1,1 @@
+"""Pictures of the studio's screens: `make studio-shots`."""
