@@ -75,7 +75,7 @@ class Studio:
 
 @cache
 def studio() -> Studio:
-    """The files of the package."""
+    """The files of the package. Compressing them takes a while the first time, so routes with it run in a thread."""
     root = files("orchestrator").joinpath("studio")
     assets = dict(sorted(_assets(root, "")))
     digest = hashlib.sha256(repr([(name, asset.content) for name, asset in assets.items()]).encode()).hexdigest()[:16]
@@ -107,7 +107,7 @@ async def home() -> Response:
 
 
 @router.get("/studio/assets/{digest}/{name:path}")
-async def asset(request: Request, digest: str, name: str) -> Response:
+def asset(request: Request, digest: str, name: str) -> Response:
     """A script, a stylesheet or an icon."""
     found = studio().assets.get(name)
     if found is None or digest != studio().digest:
@@ -121,7 +121,7 @@ async def asset(request: Request, digest: str, name: str) -> Response:
 
 
 @router.get("/studio/embed.js")
-async def embed() -> Response:
+def embed() -> Response:
     """The elements for pages of other origins: a stable address that leads to the version of this server."""
     content = f'export * from "/studio/assets/{studio().digest}/embed.js";\n'
     return Response(content, headers={"cache-control": "no-cache"}, media_type=_TYPES[".js"])
@@ -129,7 +129,7 @@ async def embed() -> Response:
 
 @router.get("/studio")
 @router.get("/studio/{screen:path}")
-async def page(screen: str = "") -> Response:
+def page(screen: str = "") -> Response:
     """The page; its script shows the screen that the path names."""
     if screen.startswith("assets/"):
         raise ApiError("not_found", "there is no such file; load /studio again")

@@ -139,8 +139,9 @@ def _is_remark(clauses: Sequence[Clause]) -> bool:
 def parse(prompt: str) -> Instruction:
     """The reading of ``prompt``."""
     original = prompt[:MAX_LENGTH].replace("0's", "0s")
-    text = _ASKED.sub(_stated, to_english(original))
-    reading = _Reading(text, original)
+    english = to_english(original)
+    text = _ASKED.sub(_stated, english)
+    reading = _Reading(english, original)
     clauses = read_clauses(text)
     for clause in clauses:
         _read_clause(reading, clause)

@@ -637,6 +637,11 @@ def test_questions_complain_and_gentle_words_ask_for_little(instruction: str, ki
     assert not parse(instruction).refusals
 
 
+def test_a_question_is_quoted_by_the_words_at_fault() -> None:
+    (refusal,) = parse("isn't it a little dark? then add a zebra").refusals
+    assert str(refusal).startswith("“") and "isn't" not in str(refusal) and "zebra" in str(refusal)
+
+
 @pytest.mark.parametrize(
     "instruction",
     [
