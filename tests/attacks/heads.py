@@ -322,7 +322,7 @@ ATTACKS = [
         "paths and ids",
         f"{len(ROUTES)} routes x {len(IDS)} ids: dots, NUL, Redis keys, line ends, 50 kB",
         ids,
-        NO | {200},
+        NO | {200, 307},  # `GET /?` leads to the studio
         64,
         20,
     ),

@@ -24,7 +24,7 @@ async def test_twenty_sessions_survive_a_bad_network(tmp_path: Path) -> None:
         open_sessions=5,
         every_s=0.6,
         havoc_s=18,
-        give_up_after_s=90,
+        give_up_after_s=240,
         whole_plan=True,
         may_wait_s=MAY_WAIT_S,
         network=True,
