@@ -7,14 +7,13 @@ They get no uploads, only what this server encoded and the archives of manifests
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
+from importlib.metadata import version
 from typing import Any, Final, Literal
 
-from cachetools import LRUCache
-
+from orchestrator.api.made_once import MadeOnce
 from services.errors import ApiError
 from services.imaging.decode_pool import DecodePool
 from services.imaging.manifests import ANSWER, SOURCE, Credentials
@@ -24,8 +23,7 @@ CACHE_BYTES: Final = 64 * 1024 * 1024
 _SIGN_S: Final = 30.0
 """With the wait for a process. A signing URL has ten seconds to answer."""
 _RETRY_S: Final = 5
-_GENERATOR: Final = {"name": "EditThinker Serving", "version": "0.1.0"}
-_Name = tuple[str, ...]
+_GENERATOR: Final = {"name": "EditThinker Serving", "version": version("editthinker")}
 Outcome = Literal["signed", "failed", "unsigned"]
 
 
@@ -83,14 +81,13 @@ class Signer:
     counted: Callable[[Outcome], None] = lambda _: None
     cache_bytes: int = CACHE_BYTES
     timeout_s: float = _SIGN_S
-    _cache: LRUCache[_Name, bytes] = field(init=False)
-    _under_way: dict[_Name, asyncio.Task[bytes]] = field(init=False, default_factory=dict)
+    _made: MadeOnce = field(init=False)
 
     def __post_init__(self) -> None:
-        self._cache = LRUCache(self.cache_bytes, getsizeof=len)
+        self._made = MadeOnce(self.cache_bytes)
 
     async def signed(
-        self, name: _Name, picture: bytes, claim: Claim, load: Callable[[str], Awaitable[bytes]], *, tenant: str
+        self, name: tuple[str, ...], picture: bytes, claim: Claim, load: Callable[[str], Awaitable[bytes]], *, tenant: str
     ) -> bytes:
         """The picture with a manifest; without one where that failed and is not required.
 
@@ -105,25 +102,15 @@ class Signer:
             ApiError: ``signing_failed``, ``overloaded``.
             PortError: when the source's manifests cannot be read.
         """
-        known = self._cache.get(name)
-        if known is not None:
-            return known
-        task = self._under_way.get(name)
-        if task is None:
-            task = asyncio.create_task(self._sign(name, picture, claim, load, tenant))
-            self._under_way[name] = task
-            task.add_done_callback(lambda done: self._done(name, done))
         try:
-            return await asyncio.shield(task)
+            return await self._made.get(name, lambda: self._sign(picture, claim, load, tenant))
         except ApiError as exc:
             if self.required or exc.code != "signing_failed":
                 raise
             self.counted("unsigned")
             return picture
 
-    async def _sign(
-        self, name: _Name, picture: bytes, claim: Claim, load: Callable[[str], Awaitable[bytes]], tenant: str
-    ) -> bytes:
+    async def _sign(self, picture: bytes, claim: Claim, load: Callable[[str], Awaitable[bytes]], tenant: str) -> bytes:
         archives = [await load(digest) for digest in claim.archives]
         try:
             async with asyncio.timeout(self.timeout_s):
@@ -137,13 +124,4 @@ class Signer:
             log.warning("a picture was not signed: %s", reason)
             raise ApiError("signing_failed", "the picture could not be signed; retry later", retry_after=_RETRY_S) from exc
         self.counted("signed")
-        # Larger than the whole cache: not cached.
-        with contextlib.suppress(ValueError):
-            self._cache[name] = made
         return made
-
-    def _done(self, name: _Name, task: asyncio.Task[bytes]) -> None:
-        del self._under_way[name]
-        if not task.cancelled():
-            # Retrieved, so that asyncio does not log the exception of a task whose callers left.
-            task.exception()

@@ -8,8 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Final
 
-from cachetools import LRUCache
-
+from orchestrator.api.made_once import MadeOnce
 from services.errors import ApiError
 from services.imaging.codec import OutputFormat
 from services.imaging.decode_pool import DecodePool
@@ -42,22 +41,11 @@ class Encoding:
         return (str(self.format), str(self.compression), *more)
 
 
-_Name = tuple[str, Encoding]
-
-
 @dataclass(slots=True)
 class _Tenant:
     """The transcodes of one tenant: `running` bounds those at work, `requests` counts them and those that wait."""
 
     running: asyncio.Semaphore
-    requests: int = 0
-
-
-@dataclass(slots=True)
-class _Shared:
-    """A transcode under way, and how many requests wait for it; the last one to leave cancels it."""
-
-    task: asyncio.Task[bytes]
     requests: int = 0
 
 
@@ -74,12 +62,11 @@ class Transcodes:
     pool: DecodePool
     tenant_running: int = 2
     cache_bytes: int = CACHE_BYTES
-    _cache: LRUCache[_Name, bytes] = field(init=False)
-    _under_way: dict[_Name, _Shared] = field(init=False, default_factory=dict)
+    _made: MadeOnce = field(init=False)
     _tenants: dict[str, _Tenant] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
-        self._cache = LRUCache(self.cache_bytes, getsizeof=len)
+        self._made = MadeOnce(self.cache_bytes)
 
     async def get(
         self,
@@ -102,36 +89,13 @@ class Transcodes:
         Raises:
             ApiError: ``overloaded`` when many transcodes of the tenant wait already, and as `DecodePool.transcode`.
         """
-        name = (sha256, encoding)
-        known = self._cache.get(name)
-        if known is not None:
-            return known
-        shared = self._under_way.get(name)
-        if shared is None:
-            shared = _Shared(asyncio.create_task(self._transcode(name, load, tenant, param)))
-            self._under_way[name] = shared
-            shared.task.add_done_callback(lambda task: self._done(name, task))
-        shared.requests += 1
-        try:
-            return await asyncio.shield(shared.task)
-        finally:
-            shared.requests -= 1
-            if not shared.requests and not shared.task.done():
-                # Not joined by a later request while it ends.
-                if self._under_way.get(name) is shared:
-                    del self._under_way[name]
-                shared.task.cancel()
+        return await self._made.get((sha256, encoding), lambda: self._transcode(load, encoding, tenant, param))
 
-    async def _transcode(self, name: _Name, load: Callable[[], Awaitable[bytes]], tenant: str, param: str) -> bytes:
-        _, to = name
+    async def _transcode(self, load: Callable[[], Awaitable[bytes]], to: Encoding, tenant: str, param: str) -> bytes:
         async with self._turn(tenant, param):
-            made = await self.pool.transcode(
+            return await self.pool.transcode(
                 await load(), to.format, to.compression, opaque=to.opaque, max_side=to.max_side, param=param, tenant=tenant
             )
-        # Larger than the whole cache: not cached.
-        with contextlib.suppress(ValueError):
-            self._cache[name] = made
-        return made
 
     @contextlib.asynccontextmanager
     async def _turn(self, tenant: str, param: str) -> AsyncIterator[None]:
@@ -147,11 +111,3 @@ class Transcodes:
             state.requests -= 1
             if not state.requests:
                 del self._tenants[tenant]
-
-    def _done(self, name: _Name, task: asyncio.Task[bytes]) -> None:
-        shared = self._under_way.get(name)
-        if shared is not None and shared.task is task:
-            del self._under_way[name]
-        if not task.cancelled():
-            # Retrieved, so that asyncio does not log the exception of a task whose callers left.
-            task.exception()

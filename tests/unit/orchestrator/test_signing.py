@@ -28,10 +28,23 @@ async def sign(signer: Signer, name: str = "a") -> bytes:
 
 
 class SilentPool(InProcessPool):
-    """No process ever answers."""
+    """No process ever answers.
+
+    Attributes:
+        asked: is set once somebody waits.
+        left: is set once nobody does.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked, self.left = asyncio.Event(), asyncio.Event()
 
     async def _queue(self, *_: Any, **__: Any) -> tuple[dict[str, Any], bytes]:
-        await asyncio.Event().wait()
+        self.asked.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            self.left.set()
         raise AssertionError
 
 
@@ -61,6 +74,18 @@ async def test_callers_at_the_same_time_get_the_same_signature(tmp_path: Path) -
     one, other = await asyncio.gather(sign(signer), sign(signer))
     assert one == other == await sign(signer) and counted == ["signed"]
     assert await sign(signer, "b") != one
+
+
+async def test_a_signature_ends_when_the_last_of_its_callers_leaves() -> None:
+    pool = SilentPool()
+    signer = Signer(pool, Credentials("x"), True)
+    callers = [asyncio.create_task(sign(signer)) for _ in range(2)]
+    await pool.asked.wait()
+    callers[0].cancel()
+    await asyncio.wait(callers[:1])
+    assert not pool.left.is_set()
+    callers[1].cancel()
+    await asyncio.wait_for(pool.left.wait(), 10)
 
 
 def test_an_editors_manifests_are_placed_into_the_picture() -> None:

@@ -132,7 +132,7 @@ async def test_a_conversion_ends_with_its_last_reader_and_a_later_one_begins_aga
     assert pool.ended == 1
     pool.gate.set()
     assert await later == b"xwebp"
-    assert pool.begun == [b"x", b"x"] and not held._tenants and not held._under_way
+    assert pool.begun == [b"x", b"x"] and not held._tenants and not held._made._under_way
 
 
 async def settled() -> None:
