@@ -1,12 +1,14 @@
 # `make` lists the targets. Every target creates the environment that it needs.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-fast test-vllm test-clients e2e-real check check-studio format parity bench bench-honesty bench-overhead bench-editor bench-editor-gpu bench-crowd bench-overload bench-scale chaos chaos-net failover rolling soak studio-shots test-containers attacks fuzz sbom audit up clean
+.PHONY: help setup demo test test-fast test-vllm test-clients test-trainers test-lmms e2e-real check check-studio format parity bench bench-honesty bench-overhead bench-editor bench-editor-gpu bench-crowd bench-overload bench-scale chaos chaos-net failover rolling soak studio-shots test-containers attacks fuzz sbom audit up clean
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 VLLM := .venv-vllm
 CLIENTS := .venv-clients
+TRAINERS := .venv-trainers
+LMMS := .venv-lmms
 READY := $(VENV)/.ready
 # The tests run diffusion models, so they need torch; the product on a laptop does not.
 READY_DEV := $(VENV)/.ready-dev
@@ -27,9 +29,9 @@ $(READY) $(READY_DEV): pyproject.toml constraints.txt
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[$(EXTRA)]'
 	@touch $@
 
-demo: $(READY) ## edit a real photograph; writes out/demo
+demo: $(READY) ## edit a real photograph, on the stack that `make up` runs if it does; writes out/demo
 	rm -rf out/demo && mkdir -p out/demo
-	EDITTHINKER_HOME=out/demo/home $(BIN)/editthinker edit examples/photos/coffee.jpg "make it feel like golden hour" \
+	$(BIN)/editthinker edit examples/photos/coffee.jpg "make it feel like golden hour" \
 	  --seed 1 -o out/demo/result.png --save-turns out/demo/turns --report out/demo/report.html
 
 test-fast: $(READY_DEV) ## unit and property tests: no servers, no models (a minute on two cores)
@@ -108,10 +110,18 @@ test-vllm: $(READY_DEV) ## a real vLLM on the CPU with toy models; installs it t
 	PYTHON=$(PYTHON) tests/vllm/install.sh $(VLLM)
 	EDITTHINKER_VLLM=$(VLLM)/bin/vllm $(BIN)/pytest tests/vllm
 
+test-lmms: $(READY_DEV) ## lmms-eval, in an environment of its own, runs the whole loop as a model (5 GB, minutes)
+	PYTHON=$(PYTHON) tests/lmms/install.sh $(LMMS)
+	$(BIN)/python -m tests.lmms $(LMMS)
+
 test-clients: $(READY_DEV) ## the clients that people use against the embedded stack; prints the table of docs/clients.md (5 GB, five minutes)
 	PYTHON=$(PYTHON) tests/vllm/install.sh $(VLLM)
 	PYTHON=$(PYTHON) tests/clients/install.sh $(CLIENTS)
 	EDITTHINKER_CLIENTS=$(CLIENTS) EDITTHINKER_VLLM=$(VLLM)/bin/vllm $(BIN)/python -m tests.clients
+
+test-trainers: $(READY_DEV) ## an export read by datasets, TRL and verl themselves; installs them the first time (5 GB, five minutes)
+	PYTHON=$(PYTHON) tests/trainers/install.sh $(TRAINERS)
+	EDITTHINKER_TRAINERS=$(TRAINERS) $(BIN)/pytest -s tests/trainers
 
 e2e-real: $(READY_DEV) ## one session with a diffusion editor, a vLLM thinker, Redis and the orchestrator, all real processes
 	PYTHON=$(PYTHON) tests/vllm/install.sh $(VLLM)
@@ -130,4 +140,4 @@ bench-overhead: $(READY_DEV) ## CPU, memory and latency of the orchestrator itse
 	$(BIN)/python -m benchmarks.overhead
 
 clean: ## remove the environment and all build results
-	rm -rf $(VENV) $(VLLM) $(CLIENTS) .venv-audit out .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) $(VLLM) $(CLIENTS) $(TRAINERS) $(LMMS) .venv-audit out .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -1,4 +1,4 @@
-"""``python -m orchestrator [serve | keys | quota | sweep]``: serve the API and drive sessions, or administer a server.
+"""``python -m orchestrator [serve | keys | quota | training | sweep]``: serve the API and drive sessions, or administer a server.
 
 Without a command it serves.
 """
@@ -16,7 +16,7 @@ from typing import Annotated
 import typer
 import uvicorn
 
-from orchestrator.admin import keys, quotas
+from orchestrator.admin import keys, quotas, training
 from orchestrator.admin.configuration import server_settings
 from orchestrator.admin.sweep import sweep
 from orchestrator.api.shutdown import Shutdown
@@ -80,6 +80,7 @@ app = typer.Typer(help="Serve the API and drive sessions, or administer a server
 app.command("serve")(serve)
 app.add_typer(keys.app)
 app.add_typer(quotas.app)
+app.add_typer(training.app)
 app.command("sweep")(sweep)
 
 

@@ -28,6 +28,7 @@ from orchestrator.api import (
     shares,
     sign_in,
     studio,
+    training,
     webhooks,
 )
 from orchestrator.api.access import Access, RateLimitHeaders
@@ -69,6 +70,7 @@ from orchestrator.store.rates import RedisRateLimiter
 from orchestrator.store.scripts import KeySpace
 from orchestrator.store.sessions import RedisSessions, SessionsOptions
 from orchestrator.store.shares import RedisShares
+from orchestrator.store.training import TrainingStore
 from orchestrator.upstreams.adaptive_limit import AdaptiveLimits
 from orchestrator.upstreams.pool import UpstreamPool, http_client
 from orchestrator.webhooks.sender import CHORES, SenderOptions, WebhookSender
@@ -131,6 +133,7 @@ def create_app(settings: Settings) -> FastAPI:
         events,
         export,
         preferences,
+        training,
         webhooks,
         models,
         provenance,
@@ -255,6 +258,8 @@ async def _compose(settings: Settings, stack: contextlib.AsyncExitStack, shutdow
         storage,
         PreferenceStore(redis, keys, store.scripts),
         RedisShares(redis, keys, clock.now),
+        TrainingStore(redis, keys, clock.now),
+        performer.critique_prompt,
         bounds,
         settings.archive_retention_s,
         waits=Waits(settings.reply_starts_s, settings.rejoin_s),

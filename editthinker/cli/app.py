@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from editthinker.cli import edit, processes, provenance, sessions
+from editthinker.cli import edit, evaluating, export, processes, provenance, sessions
 
 app = typer.Typer(
     name="editthinker",
@@ -23,8 +23,11 @@ app.command("serve", cls=processes.HandOver)(processes.serve)
 app.add_typer(processes.service_app("editor"))
 app.add_typer(processes.service_app("thinker"))
 app.add_typer(sessions.app)
+app.command("export")(export.export)
+app.add_typer(evaluating.app)
 app.command("keys", cls=processes.HandOver)(processes.keys)
 app.command("quota", cls=processes.HandOver)(processes.quota)
+app.command("training", cls=processes.HandOver)(processes.training)
 app.command("sweep", cls=processes.HandOver)(processes.sweep)
 
 

@@ -6,11 +6,9 @@ from __future__ import annotations
 
 import asyncio
 import json
-import signal
 import sys
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -18,21 +16,17 @@ from typing import Any, Final
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from editthinker.cli import target
+from editthinker.cli import several, target
 from editthinker.cli.failures import FAILED, UNCHANGED, UsageError, describe
 from editthinker.cli.journal import Entry, Journal, task_of
 from editthinker.cli.progress import summary
 from editthinker.cli.prompts import Item
 from editthinker.client import (
-    APIConnectionError,
-    APIResponseError,
-    APIStatusError,
     AsyncEditThinker,
     EditThinkerError,
     ImageFormat,
     NotFoundError,
     RateLimitError,
-    Retries,
     Session,
     SessionFailedError,
     SessionOptions,
@@ -40,10 +34,6 @@ from editthinker.client import (
 from editthinker.client.pictures import sniff
 from editthinker.printable import json_text, one_line
 
-RETRIES: Final = Retries(attempts=10, reconnects=20, max_retry_after=300.0)
-"""More patient than for one edit: a quota or a restart of the server is waited for."""
-_STOPPING: Final = frozenset({401, 403, 429, 503, 507})
-"""Statuses that every other photo of the batch would get too."""
 _PNG: Final[tuple[tuple[str, ...], ImageFormat]] = ((".png",), "png")
 _ENCODINGS: Final[dict[str, tuple[tuple[str, ...], ImageFormat]]] = {
     "image/jpeg": ((".jpg", ".jpeg"), "jpeg"),
@@ -99,66 +89,25 @@ def carry_out(batch: Batch, server: str | None, api_key: str | None) -> int:
         KeyboardInterrupt: for Ctrl-C and SIGTERM. The sessions under way go on, and the next run collects them.
     """
     target.folder_for(batch.folder)
-    with Journal(batch.folder) as journal, target.address(server, api_key, quiet=batch.quiet) as (base_url, key):
+    with Journal(batch.folder) as journal, target.address(server, api_key, quiet=batch.quiet) as at:
         display = _Display(batch)
-        with display.shown(), _handlers_restored():
+        with display.shown():
             try:
-                asyncio.run(_run(batch, journal, display, base_url, key))
-            except asyncio.CancelledError:
+                several.run(_run(batch, journal, display, at.url, at.key))
+            except UsageError:
+                raise
+            except BaseException:
                 display.stopped()
-                raise KeyboardInterrupt from None
-            except BaseExceptionGroup as group:
-                display.stopped()
-                raise _first(group) from None
+                raise
     display.ended()
     results = {outcome.result for outcome in display.without}
     return FAILED if "failed" in results else UNCHANGED if results else 0
 
 
-class _UnderWay:
-    """The sessions of this batch that are under way.
-
-    A tenant may have fewer unfinished sessions than the batch has jobs: the server then refuses new ones until one has ended.
-    """
-
-    def __init__(self) -> None:
-        self._count = 0
-        self._changed = asyncio.Event()
-        self.ends = 0
-        """How many have ended."""
-
-    @contextmanager
-    def one(self) -> Iterator[None]:
-        """A session is under way in the block: from the request that creates it, for it can hold the quota before its answer
-        is here. With `RateLimitError` none has ended.
-        """
-        self._count += 1
-        ended = True
-        try:
-            yield
-        except RateLimitError:
-            ended = False
-            raise
-        finally:
-            self._count -= 1
-            self.ends += ended
-            self._changed.set()
-            self._changed = asyncio.Event()
-
-    async def one_ends(self, ends: int) -> bool:
-        """Wait until more than ``ends`` have ended; False as soon as none is under way that could."""
-        while self.ends == ends:
-            if not self._count:
-                return False
-            await self._changed.wait()
-        return True
-
-
 async def _run(batch: Batch, journal: Journal, display: _Display, base_url: str, api_key: str) -> None:
-    _cancel_on_signals()
     waiting = iter(batch.items)
     try:
-        client = AsyncEditThinker(base_url, api_key, retries=RETRIES)
+        client = AsyncEditThinker(base_url, api_key, retries=several.RETRIES)
     except ValueError as exc:
         raise UsageError(str(exc)) from exc
     run = _Run(batch, journal, client)
@@ -179,7 +128,7 @@ class _Run:
         self._batch = batch
         self._journal = journal
         self._client = client
-        self._under_way = _UnderWay()
+        self._under_way = several.UnderWay()
         self._tasks: Counter[str] = Counter()
 
     async def edit(self, item: Item) -> Outcome:
@@ -208,7 +157,7 @@ class _Run:
                 return Outcome(item, "unchanged", summary(session), session=session)
             result = await self._client.sessions.image(session.id, format=image_format)
         except EditThinkerError as exc:
-            if _stops(exc):
+            if several.stops(exc):
                 raise
             self._journal.ended(task, "failed")
             failed = exc.session if isinstance(exc, SessionFailedError) else None
@@ -251,46 +200,6 @@ class _Run:
             return await self._client.sessions.get(session_id)
         except NotFoundError:
             return None
-
-
-def _stops(exc: EditThinkerError) -> bool:
-    """Whether the rest of the batch would fail in the same way."""
-    if isinstance(exc, APIStatusError):
-        return exc.status in _STOPPING
-    return isinstance(exc, APIConnectionError | APIResponseError)
-
-
-def _first(group: BaseExceptionGroup) -> BaseException:
-    """The first exception of a group."""
-    first = group.exceptions[0]
-    return _first(first) if isinstance(first, BaseExceptionGroup) else first
-
-
-def _signals() -> list[signal.Signals]:
-    # Windows has no SIGHUP.
-    return [signal.Signals[name] for name in ("SIGINT", "SIGTERM", "SIGHUP") if name in signal.Signals.__members__]
-
-
-def _cancel_on_signals() -> None:
-    """Let a signal cancel this task, so that it ends between two steps and not within one."""
-    task = asyncio.current_task()
-    assert task is not None
-    for each in _signals():
-        try:
-            asyncio.get_running_loop().add_signal_handler(each, task.cancel)
-        except NotImplementedError:
-            return  # on Windows, where Ctrl-C raises KeyboardInterrupt
-
-
-@contextmanager
-def _handlers_restored() -> Iterator[None]:
-    """A loop that ends leaves its signals at their defaults; the stack must still be stopped after that."""
-    before = {each: signal.getsignal(each) for each in _signals()}
-    try:
-        yield
-    finally:
-        for each, handler in before.items():
-            signal.signal(each, handler)
 
 
 class _Display:

@@ -202,8 +202,8 @@ def carry_out(job: Job, server: str | None, api_key: str | None) -> int:
     inputs = read_inputs(job)
     image_format = output_format(job.output, inputs.images[0])
     check_outputs(job)
-    with target.server_or_stack(server, api_key, quiet=job.quiet) as client:
-        session = run(client, inputs, job)
+    with target.address(server, api_key, quiet=job.quiet) as at, target.connect(at.url, at.key) as client:
+        session = run(client, inputs, job, at if at.stays else None)
         if job.json:
             sys.stdout.write(json_text(session.model_dump_json(indent=2, exclude_unset=True)) + "\n")
             sys.stdout.flush()
@@ -300,10 +300,16 @@ def output_format(path: Path, image: bytes) -> ImageFormat:
         raise UsageError(message) from None
 
 
-def run(client: EditThinker, inputs: Inputs, job: Job) -> Session:
-    """Create a session and show its progress until it has ended. An interrupt cancels the session."""
+def run(client: EditThinker, inputs: Inputs, job: Job, at: target.Address | None) -> Session:
+    """Create a session and show its progress until it has ended. An interrupt cancels the session.
+
+    Args:
+        at: the server, if it stays: the session can then be watched in its studio, now and later.
+    """
     options: SessionOptions = {**job.options, "mask": inputs.mask}
     session = client.sessions.create(inputs.images, job.instruction, **options)
+    if at and not job.quiet:
+        say(f"studio: {target.studio(at.url, f'/sessions/{session.id}')}")
     console = Console(stderr=True, quiet=job.quiet)
     try:
         follow(client.sessions.events(session.id), Progress(), console)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import webbrowser
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from functools import partial
@@ -13,6 +14,7 @@ from typing import Annotated, Any, Final, NoReturn
 import typer
 from typer.core import TyperCommand
 
+from editthinker.cli import target
 from editthinker.cli.failures import FAILED, friendly, interruptible, say
 from editthinker.client import AuthenticationError, EditThinker
 from editthinker.environment import inherited
@@ -22,8 +24,9 @@ from editthinker.local.redis_server import running_url
 
 _REDIS_VARIABLE: Final = "EDITTHINKER_REDIS_URL"
 _HINT: Final = """\
+see: {studio}
 try: curl {url}/v1/images/edits -F image=@photo.jpg -F prompt='make it feel like golden hour'
- or: editthinker edit photo.jpg 'make it feel like golden hour' -o out.png --server {url}"""
+ or: editthinker edit photo.jpg 'make it feel like golden hour' -o out.png{server}"""
 
 
 class HandOver(TyperCommand):
@@ -41,6 +44,8 @@ def up(
     alias: Annotated[
         list[str] | None, typer.Option(help="A further name of the editor, as gpt-image-1; may be repeated.")
     ] = None,
+    *,
+    show: Annotated[bool, typer.Option("--open", help="Open the studio in the browser, once it is ready.")] = False,
 ) -> None:
     """Run the whole embedded stack on loopback, until Ctrl-C or SIGTERM.
 
@@ -51,12 +56,17 @@ def up(
         try:
             named: dict[str, Any] = {"planner": partial(embedded_plan, aliases=alias)} if alias else {}
             with Stack(data_dir, port, note=say, **named) as stack:
+                stack.publish()
+                studio = target.studio(stack.base_url)
                 # The hint comes first: a reader of the URL may stop us at once.
-                say(_HINT.format(url=stack.base_url))
+                elsewhere = f" --server {stack.base_url}" if stack.data_dir != default_home() else ""
+                say(_HINT.format(url=stack.base_url, studio=studio, server=elsewhere))
                 for note in _notes(stack.base_url):
                     say(note)
                 sys.stdout.write(f"{stack.base_url}\n")
                 sys.stdout.flush()
+                if show and not webbrowser.open(studio):
+                    say(f"there is no browser to open {studio} in")
                 stack.wait()
         except KeyboardInterrupt:
             say("stopped")
@@ -89,6 +99,11 @@ def keys(context: typer.Context) -> None:
 def quota(context: typer.Context) -> None:
     """Set, list and remove tenants' quotas (see quota --help), in the Redis of the running stack if no other is named."""
     _become("editthinker", "orchestrator", ["quota", *context.args], _redis())
+
+
+def training(context: typer.Context) -> None:
+    """Allow, deny and list use for training (see training --help), in the Redis of the running stack if no other is named."""
+    _become("editthinker", "orchestrator", ["training", *context.args], _redis())
 
 
 def sweep(context: typer.Context) -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, BinaryIO
 
@@ -13,6 +15,7 @@ import typer
 
 from editthinker.cli.failures import UsageError, say
 from editthinker.client import EditThinker
+from editthinker.client.calls import normal_base
 from editthinker.client.transport import DEFAULT_SERVER, KEY_VARIABLE, SERVER_VARIABLES
 from editthinker.local import DataDirBusyError, Stack
 
@@ -41,6 +44,11 @@ def pairs(given: list[str] | None) -> dict[str, str]:
     return found
 
 
+def studio(url: str, path: str = "") -> str:
+    """The address of the studio of a server, or of one of its screens; a password in the URL is not shown."""
+    return f"{re.sub('//[^/@]*@', '//', normal_base(url))}/studio{path}"
+
+
 def connect(server: str | None, api_key: str | None) -> EditThinker:
     """A client of the named server, by default the one that `up` starts.
 
@@ -53,37 +61,44 @@ def connect(server: str | None, api_key: str | None) -> EditThinker:
         raise UsageError(str(exc)) from exc
 
 
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where a command finds its server.
+
+    Attributes:
+        stays: whether the server is there after the command, so that its links can be opened.
+    """
+
+    url: str
+    key: str
+    stays: bool
+
+
 @contextmanager
-def address(server: str | None, api_key: str | None, *, quiet: bool) -> Iterator[tuple[str, str]]:
-    """URL and key of the named server, or of an embedded stack that runs during the block."""
+def address(server: str | None, api_key: str | None, *, quiet: bool) -> Iterator[Address]:
+    """The named server, or the stack of `up`, or else an embedded stack that runs during the block.
+
+    A stack that another command started for itself ends with that command: in its place one on a temporary directory is used.
+    """
+    key = api_key or ""
     if server:
-        yield server, api_key or ""
+        yield Address(server, key, stays=True)
         return
-    with _embedded(quiet=quiet) as stack:
-        yield stack.base_url, ""
-
-
-@contextmanager
-def server_or_stack(server: str | None, api_key: str | None, *, quiet: bool) -> Iterator[EditThinker]:
-    """A client of the named server, or of an embedded stack that runs during the block."""
-    with address(server, api_key, quiet=quiet) as (url, key), connect(url, key) as client:
-        yield client
-
-
-@contextmanager
-def _embedded(*, quiet: bool) -> Iterator[Stack]:
-    """A stack on the user's data directory, or on a temporary one while another stack uses that."""
     note = _silent if quiet else say
     note("starting the embedded stack …")
     with ExitStack() as exits:
         stack = Stack(note=note)
         try:
             exits.enter_context(stack)
-        except DataDirBusyError:
+        except DataDirBusyError as exc:
+            if exc.url:
+                note(f"using the stack that runs at {exc.url}")
+                yield Address(exc.url, key, stays=True)
+                return
             note(f"{stack.data_dir} is in use by another stack; this session will not be stored")
             folder = Path(exits.enter_context(tempfile.TemporaryDirectory(prefix="editthinker-")))
             stack = exits.enter_context(Stack(folder, note=note))
-        yield stack
+        yield Address(stack.base_url, "", stays=False)
 
 
 def _silent(_: str) -> None:

@@ -24,6 +24,7 @@ from editthinker.client.errors import (
 from editthinker.client.export import Lines, Moment, record
 from editthinker.client.image_events import ImageEvents
 from editthinker.client.models import (
+    CritiqueRequest,
     Delivery,
     EditOutcome,
     Event,
@@ -62,12 +63,13 @@ class AsyncEditThinker:
         retries: how often and how long to retry, in detail.
         stall: seconds without a byte after which an event stream is reconnected.
         webhook_secret: for ``webhooks``; by default ``EDITTHINKER_WEBHOOK_SECRET``.
+        tenant: on whose behalf, for a key with the scope ``admin``.
 
     Raises:
         ValueError: for an invalid URL or key; the message does not contain the key.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - one parameter for each setting, as httpx has them
         self,
         base_url: str | None = None,
         api_key: str | None = None,
@@ -77,11 +79,12 @@ class AsyncEditThinker:
         retries: Retries | None = None,
         stall: float = transport.DEFAULT_STALL,
         webhook_secret: str | None = None,
+        tenant: str | None = None,
     ) -> None:
         self._timeout = timeout
         self._retries = (retries or Retries()).limited(max_retries)
         self._stall = stall
-        self._http = httpx.AsyncClient(**transport.client_arguments(base_url, api_key, timeout))
+        self._http = httpx.AsyncClient(**transport.client_arguments(base_url, api_key, timeout, tenant))
         self.sessions = AsyncSessions(self)
         self.images = AsyncImages(self)
         self.models = AsyncModels(self)
@@ -120,6 +123,14 @@ class AsyncEditThinker:
     async def ready(self) -> Readiness:
         """Whether the server can accept work, and what is missing if not."""
         return await self.perform(calls.ready())
+
+    async def training(self) -> Literal["allowed", "denied"]:
+        """Whether your tenant allows that its new sessions are used for training."""
+        return await self.perform(calls.training())
+
+    async def deny_training(self) -> None:
+        """Withdraw your tenant's consent to training, for all of its sessions. Only the operator can give it again."""
+        await self.perform(calls.deny_training())
 
     async def provenance(self, image: Picture) -> Provenance:
         """What marks a picture carries, whether they validate, and whether this server made it for you.
@@ -291,6 +302,7 @@ class AsyncSessions:
         since: Moment | None = None,
         until: Moment | None = None,
         status: str | None = None,
+        training: Literal["allowed"] | None = None,
     ) -> AsyncIterator[dict[str, Any]]:
         """Every finished session with all its events, the oldest first, as the server archives it.
 
@@ -298,13 +310,35 @@ class AsyncSessions:
             since: created then or later: Unix seconds, an ISO date, or a ``datetime``.
             until: created before.
             status: only sessions with this status: ``succeeded | failed | cancelled``.
+            training: ``allowed``: only sessions that may be used for training.
 
         Raises:
             ValueError: for an invalid time.
             APIConnectionError: when the connection breaks; every session yielded before is complete. Continue with
                 ``since`` at the ``created_at`` of the last one, and skip ids already received.
         """
-        return self._client.stream(calls.export(since, until, status), lambda: Lines(record))
+        return self._client.stream(calls.export(since, until, status, training), lambda: Lines(record))
+
+    async def critique(self, session_id: str, seq: int) -> CritiqueRequest:
+        """The chat request that a critique answered, as the thinker got it, and its reply; for training alone.
+
+        Args:
+            session_id: a session that may be used for training.
+            seq: the number of its event ``critiqued``, ``verified`` or ``refined``.
+
+        Raises:
+            PermissionDeniedError: when the session may not be used for training.
+            ConflictError: when the thinker is configured otherwise now.
+        """
+        return await self._client.perform(calls.critique(session_id, seq))
+
+    async def training(self, session_id: str) -> Literal["allowed", "denied"]:
+        """Whether a session may be used for training now."""
+        return await self._client.perform(calls.training(session_id))
+
+    async def deny_training(self, session_id: str) -> None:
+        """Withhold a session from training, for good."""
+        await self._client.perform(calls.deny_training(session_id))
 
     async def cancel(self, session_id: str) -> Session:
         """Cancel a session. Its images so far stay available."""
@@ -489,18 +523,21 @@ class AsyncPreferences:
         """Votes and ratings, newest first: ``async for`` goes through all of them, ``await`` gives one page."""
         return AsyncPages(self._client.perform, lambda after: calls.list_preferences(limit, after), cursor)
 
-    def export(self, *, since: Moment | None = None, until: Moment | None = None) -> AsyncIterator[dict[str, Any]]:
+    def export(
+        self, *, since: Moment | None = None, until: Moment | None = None, training: Literal["allowed"] | None = None
+    ) -> AsyncIterator[dict[str, Any]]:
         """Every vote but skips as a training pair, the oldest first.
 
         Args:
             since: created then or later: Unix seconds, an ISO date, or a ``datetime``.
             until: created before.
+            training: ``allowed``: only those whose sessions may be used for training.
 
         Raises:
             ValueError: for an invalid time.
             APIConnectionError: when the connection breaks; continue as for ``sessions.export``.
         """
-        return self._client.stream(calls.export_preferences(since, until), lambda: Lines(record))
+        return self._client.stream(calls.export_preferences(since, until, training), lambda: Lines(record))
 
     async def delete(self, preference_id: str) -> None:
         """Take back a vote or a rating."""

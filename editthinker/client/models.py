@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Generic, TypeVar
+from typing import Any, Final, Generic, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict
 
@@ -446,6 +446,21 @@ class Manifest(_Model):
     signed_at: str | None = None
     actions: list[dict[str, Any]] = []
     ingredients: list[dict[str, Any]] = []
+
+
+class Training(_Model):
+    """Whether sessions may be used for training."""
+
+    training: Literal["allowed", "denied"]
+
+
+class CritiqueRequest(_Model):
+    """The chat request that a critique answered, pictures as data URLs, and the text of the reply as it came."""
+
+    session_id: str
+    seq: int
+    messages: list[dict[str, Any]]
+    reply: str
 
 
 class Provenance(_Model):

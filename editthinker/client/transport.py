@@ -26,7 +26,7 @@ _CONNECT_TIMEOUT: Final = 10.0
 _KEY_PREFIX: Final = "et_"
 
 
-def client_arguments(base_url: str | None, api_key: str | None, timeout: float) -> dict[str, Any]:
+def client_arguments(base_url: str | None, api_key: str | None, timeout: float, tenant: str | None = None) -> dict[str, Any]:
     """Keyword arguments of `httpx.Client` and `httpx.AsyncClient`. What is None comes from the environment.
 
     Raises:
@@ -42,6 +42,8 @@ def client_arguments(base_url: str | None, api_key: str | None, timeout: float) 
     headers = {"user-agent": "editthinker-python", "accept": "application/json, image/*;q=0.9, */*;q=0.5"}
     if key := _sendable(environment.get(KEY_VARIABLE, "") if api_key is None else api_key):
         headers["authorization"] = f"Bearer {key}"
+    if tenant is not None:
+        headers["x-tenant"] = _sendable(tenant)
     return {
         "base_url": base,
         "headers": headers,

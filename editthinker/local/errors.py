@@ -18,7 +18,15 @@ class StackError(Exception):
 
 
 class DataDirBusyError(StackError):
-    """Another stack uses the data directory."""
+    """Another stack uses the data directory.
+
+    Attributes:
+        url: of that stack, if it was published (see `Stack.publish`); others end with the command that started them.
+    """
+
+    def __init__(self, message: str, url: str | None = None) -> None:
+        super().__init__(message)
+        self.url = url
 
 
 class PortBusyError(StackError):

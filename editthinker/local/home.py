@@ -44,6 +44,7 @@ class Home:
         self.logs = self.path / "logs"
         self.blobs = self.path / "blobs"
         self.redis = self.path / "redis"
+        self._url = self.path / "url"
         try:
             # Readable by the owner only: sessions hold people's photographs.
             self.path.mkdir(parents=True, exist_ok=True)
@@ -59,15 +60,28 @@ class Home:
             os.close(self._lock)
             process = f" (process {holder})" if holder else ""
             message = f"another editthinker stack{process} uses the data directory {self.path}; give another --data-dir"
-            raise DataDirBusyError(message) from None
+            raise DataDirBusyError(message, self._published()) from None
         os.ftruncate(self._lock, 0)
         os.pwrite(self._lock, f"{os.getpid()}\n".encode(), 0)
+        # Of a stack that was killed.
+        self._url.unlink(missing_ok=True)
         for folder in (self.logs, self.blobs, self.redis):
             folder.mkdir(exist_ok=True)
             _make_private(folder)
 
+    def publish(self, url: str) -> None:
+        """Write down where the stack is, until the lock is released."""
+        self._url.write_text(url, "utf-8")
+
+    def _published(self) -> str | None:
+        try:
+            return self._url.read_text("utf-8") or None
+        except OSError:
+            return None
+
     def release(self) -> None:
         """Release the lock."""
+        self._url.unlink(missing_ok=True)
         os.close(self._lock)
 
 

@@ -25,7 +25,7 @@ from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 
 ROOT = str(Path(__file__).resolve().parents[2])
-OURS = frozenset({"editthinker", "evaluation", "orchestrator", "services"})
+OURS = frozenset({"editthinker", "evaluation", "orchestrator", "services", "training"})
 
 
 class OwnPackages:

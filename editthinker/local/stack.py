@@ -124,6 +124,17 @@ class Stack:
             raise
         return self
 
+    def publish(self) -> None:
+        """Tell other processes of this user, through the data directory, that the stack stays until a person stops it.
+
+        Raises:
+            StackError: when it does not run.
+        """
+        if self._home is None:
+            message = "the stack does not run"
+            raise StackError(message)
+        self._home.publish(self._base_url)
+
     def wait(self, timeout: float | None = None) -> bool:
         """Wait until the stack has ended, or for `timeout` seconds; whether it has ended.
 

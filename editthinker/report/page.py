@@ -83,11 +83,11 @@ _TOOLS: Final = """\
 def render(session: Session, pictures: Pictures) -> str:
     """The report of a session, as one HTML document with the pictures inside."""
     shown = Shown(session, pictures)
-    style, script = _asset("style.css"), _asset("viewer.js")
+    style, script = asset("tokens.css") + asset("style.css"), asset("viewer.js")
     turns = other_turns(shown)
     heading = "" if shown.best and not turns else f"<h2>{'The other turns' if shown.best else 'Turns'}</h2>\n"
     return _PAGE.format(
-        policy=_policy(style, script),
+        policy=policy(style, script),
         title=escape(session.instruction),
         size=' class="long"' if len(session.instruction) > _LONG_TITLE else "",
         style=style,
@@ -104,15 +104,17 @@ def render(session: Session, pictures: Pictures) -> str:
     )
 
 
-def _asset(name: str) -> str:
+def asset(name: str) -> str:
+    """A file of this package: ``tokens.css`` has the colours, for other pages too."""
     return files("editthinker.report").joinpath(name).read_text(encoding="utf-8")
 
 
-def _policy(style: str, script: str) -> str:
+def policy(style: str, script: str = "") -> str:
     """Content Security Policy Level 3: this style, this script and pictures of the file; nothing is loaded or sent."""
     hashes = {
         name: base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
         for name, text in (("style-src", style), ("script-src", script))
+        if text
     }
     own = "; ".join(f"{name} 'sha256-{digest}'" for name, digest in hashes.items())
     return f"default-src 'none'; img-src data:; {own}; base-uri 'none'; form-action 'none'"

@@ -21,10 +21,10 @@ from orchestrator.api.queries import check_query
 from orchestrator.api.readiness import ReadinessChecks
 from orchestrator.api.shutdown import Callers, Shutdown
 from orchestrator.api.transcodes import Transcodes
-from orchestrator.loop.events import CancelRequested, Event
+from orchestrator.loop.events import CancelRequested, Critiqued, Event, Refined, Verified
 from orchestrator.loop.session import CorruptLogError, Session, SessionBounds, apply, fold
 from orchestrator.metrics import Metrics
-from orchestrator.ports.collaborators import CheckResult, Clock
+from orchestrator.ports.collaborators import CheckResult, Clock, CritiquePrompt
 from orchestrator.ports.errors import FencedError, PortError, StorageUnavailableError
 from orchestrator.ports.stores import (
     MadeLog,
@@ -38,6 +38,7 @@ from orchestrator.ports.stores import (
     SessionShares,
     SessionStore,
     StorageStatus,
+    Training,
 )
 from orchestrator.webhooks.model import Endpoints, WebhookTester
 from services.errors import ApiError
@@ -98,6 +99,8 @@ class Context:
         marks: of pictures that are served.
         made: the digests of pictures made.
         judge_checks: by thinker or judge, what came of its check.
+        training: which sessions may be used for training.
+        critique_prompt: makes the request again that a critique of a session answered.
         shares: links with which people without a key look at a session.
         watchers: the open event streams of each share.
         endpoints: webhook endpoints and deliveries.
@@ -134,6 +137,8 @@ class Context:
     storage: StorageStatus
     preferences: Preferences
     shares: SessionShares
+    training: Training
+    critique_prompt: Callable[[str, Session, Critiqued | Verified | Refined], Awaitable[CritiquePrompt]]
     bounds: SessionBounds = field(default_factory=SessionBounds)
     kept_s: float | None = None
     started_at: int = field(default_factory=lambda: int(time.time()))
@@ -171,7 +176,9 @@ class Context:
 
     async def tenant_bounds(self) -> Tenant:
         """The caller's tenant with its bounds."""
-        return Tenant(self.tenant, await self.access.bounds_of(self.tenant, self.storage.tenant_share))
+        grant = await self.training.grant(self.tenant)
+        bounds = await self.access.bounds_of(self.tenant, self.storage.tenant_share)
+        return Tenant(self.tenant, bounds, grant.id if grant else None)
 
     async def confirm(self) -> None:
         """Wait until a result that a caller is to be told would survive a failover, where that is asked for.

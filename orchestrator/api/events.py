@@ -24,8 +24,8 @@ from services.protocol.images_api import sse_schema
 from services.serving.jsonlines import sse_message
 
 router = APIRouter(tags=["sessions"])
-_PRIVATE: Final = frozenset({"tenant", "user", "metadata", "editor_options"})
-"""Of the first event: what a session's view does not show to a guest."""
+_PRIVATE: Final = frozenset({"tenant", "user", "metadata", "editor_options", "training", "reply", "prompt"})
+"""Of events: what a session's view does not show to a guest, and what is kept for training."""
 _LAST: Final = 10**15
 _DIGITS: Final = 15
 _STREAM: Final = {

@@ -17,6 +17,7 @@ from services.serving.jsonlines import json_line
 
 router = APIRouter(tags=["sessions"])
 _LAST: Final = 10**11
+TRAINING: Final = "`allowed`: only what may be used for training, as the tenant and the request of each session said."
 _LINES: Final = {
     "description": "One finished session a line.",
     "content": {"application/jsonl": {"schema": {"type": "string"}, "example": EXPORT}},
@@ -30,12 +31,14 @@ async def export_sessions(
     since: Annotated[float, Query(ge=0, le=_LAST, description="Created at or after; Unix seconds.")] = 0,
     until: Annotated[float | None, Query(ge=0, le=_LAST, description="Created before; Unix seconds.")] = None,
     status: Annotated[End | None, Query(description="Only sessions that ended with this status.")] = None,
+    training: Annotated[Literal["allowed"] | None, Query(description=TRAINING)] = None,
 ) -> Response:
     """Your finished sessions with all their events, oldest first, as JSON lines.
 
     The response has no length: if the connection breaks, the export is incomplete; request the rest with `since`.
     """
-    return await json_lines(ctx, ctx.history.documents(ctx.tenant, since, until, status))
+    documents = ctx.history.documents(ctx.tenant, since, until, status)
+    return await json_lines(ctx, documents if training is None else _allowed(ctx, documents))
 
 
 async def json_lines(ctx: Context, documents: AsyncGenerator[dict[str, Any]]) -> Response:
@@ -49,6 +52,17 @@ async def json_lines(ctx: Context, documents: AsyncGenerator[dict[str, Any]]) ->
         # Read before the status line is sent, so that an unreachable store is a 503 and not a broken stream.
         first = await anext(lines, None)
         return SlotResponse(_chain(first, lines), slot.pop_all(), media_type="application/jsonl", headers={})
+
+
+async def _allowed(ctx: Context, documents: AsyncGenerator[dict[str, Any]]) -> AsyncGenerator[dict[str, Any]]:
+    """Those that may be used for training as they are sent."""
+    async with contextlib.aclosing(documents):
+        async for document in documents:
+            created = document["events"][0]
+            # A document that cannot be read has no grant that could be relied on.
+            grant = created.get("training") if created.get("type") == "session_created" else None
+            if await ctx.training.allows(ctx.tenant, document["id"], grant if isinstance(grant, str) else None):
+                yield document
 
 
 async def _lines(documents: AsyncGenerator[dict[str, Any]]) -> AsyncGenerator[bytes]:

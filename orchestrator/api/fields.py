@@ -44,7 +44,7 @@ OUTPUT_FIELDS: Final = frozenset({"output_format", "output_compression", "respon
 NEW_FIELDS: Final = frozenset(
     {
         *("fit", "metadata", "webhook", "webhook_secret", "input_fidelity", "moderation", "complexity", "safety_identifier"),
-        *("lora", "lora_scale", "prepare", "draft", "reject_early", "judge"),
+        *("lora", "lora_scale", "prepare", "draft", "reject_early", "judge", "training"),
     }
 )
 """Fields that version 0.1 did not have."""
@@ -124,6 +124,9 @@ class LoopFields(BaseModel):
     fit: Fit = Field("cover", description="With size, for a source of another shape: cover crops it, contain pads it.")
     metadata: Metadata | None = Field(
         None, description="Up to 16 pairs of your own (in a form: metadata[key]=value), by which sessions can be listed."
+    )
+    training: Literal["denied"] | None = Field(
+        None, description="`denied`: not to be used for training, although your tenant allows that. It cannot be allowed here."
     )
     webhook: str | None = Field(
         None, min_length=1, max_length=2000, description="An https URL that is notified of this session's events."

@@ -54,10 +54,11 @@ _PAIR: Final = re.compile(r"metadata\[(.*)\]", re.DOTALL)
 
 @dataclass(frozen=True, slots=True)
 class Tenant:
-    """The tenant of a new session, and its bounds."""
+    """The tenant of a new session, its bounds, and its grant of use for training, if it has one."""
 
     name: str
     bounds: Bounds
+    training: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,6 +195,7 @@ class Intake:
         sources = Sources(source, image_ref(mask) if mask else None, tuple(references), images[0].alpha, carried)
         seed = secrets.randbelow(_MAX_SEED)
         event = first_event(fields, sources, self.catalogue, self.deadlines, now=self.clock.now(), seed=seed, tenant=tenant.name)
+        event = event.model_copy(update={"training": None if fields.training else tenant.training})
         same = Idempotency(key or "", _fingerprint(fields, received), _former_fingerprint(fields, received))
         idempotency = same if key or waits else None
         kept = [each.manifest for each in origins if each.manifest]

@@ -18,7 +18,7 @@ from orchestrator.api.context import Context, edit_access, read_access
 from orchestrator.api.cursors import read_cursor, write_cursor
 from orchestrator.api.errors import documented
 from orchestrator.api.examples import ID, PREFERENCE, PREFERENCE_PAIR, PREFERENCES
-from orchestrator.api.export import json_lines
+from orchestrator.api.export import TRAINING, json_lines
 from orchestrator.api.intake import REPLAYED, idempotency_key
 from orchestrator.api.live import load
 from orchestrator.loop.choosing import best
@@ -159,12 +159,13 @@ async def export_preferences(
     ctx: ReadAccess,
     since: Annotated[float, Query(ge=0, le=_LAST, description="Created at or after; Unix seconds.")] = 0,
     until: Annotated[float | None, Query(ge=0, le=_LAST, description="Created before; Unix seconds.")] = None,
+    training: Annotated[Literal["allowed"] | None, Query(description=TRAINING)] = None,
 ) -> Response:
     """Your votes as training pairs, oldest first, as JSON lines; without skips and ratings.
 
     The response has no length: if the connection breaks, the export is incomplete; request the rest with `since`.
     """
-    return await json_lines(ctx, _pairs(ctx, since * 1000, None if until is None else until * 1000))
+    return await json_lines(ctx, _pairs(ctx, since * 1000, None if until is None else until * 1000, training))
 
 
 @router.delete("/{preference_id}", status_code=204, response_class=Response, responses=documented())
@@ -253,7 +254,9 @@ def _show(preference: Preference) -> PreferenceView:
     return PreferenceView.model_validate({**asdict(preference), **about})
 
 
-async def _pairs(ctx: Context, since_ms: float, until_ms: float | None) -> AsyncGenerator[dict[str, Any]]:
+async def _pairs(
+    ctx: Context, since_ms: float, until_ms: float | None, training: Literal["allowed"] | None
+) -> AsyncGenerator[dict[str, Any]]:
     """The lines of the export."""
     last, limit = (since_ms, ""), _PAGE
     while rows := await ctx.preferences.created_between(ctx.tenant, last[0], until_ms, limit):
@@ -263,7 +266,9 @@ async def _pairs(ctx: Context, since_ms: float, until_ms: float | None) -> Async
             portion = votes[at : at + _READ_AT_ONCE // 2]
             sessions = await _sessions(ctx, {name for each in portion for name in each.sessions})
             for vote in portion:
-                if all(_is_there(judged, sessions) for judged in (vote.a, vote.b)):
+                if not all(_is_there(judged, sessions) for judged in (vote.a, vote.b)):
+                    continue
+                if training is None or await _may_train(ctx, vote, sessions):
                     yield _pair(ctx.tenant, vote, sessions)
         if new:
             last = (new[-1][0], new[-1][1].id)
@@ -284,6 +289,14 @@ async def _sessions(ctx: Context, names: Iterable[str]) -> dict[str, Session]:
             if log:
                 read[name] = fold(recorded.event for recorded in log)
     return read
+
+
+async def _may_train(ctx: Context, vote: Preference, sessions: dict[str, Session]) -> bool:
+    """Whether both of its sessions may be used for training."""
+    for name in vote.sessions:
+        if not await ctx.training.allows(ctx.tenant, name, sessions[name].created.training):
+            return False
+    return True
 
 
 def _is_there(judged: JudgedPicture | None, sessions: dict[str, Session]) -> bool:

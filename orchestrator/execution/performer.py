@@ -39,6 +39,7 @@ from orchestrator.ports.collaborators import (
     CompareOrder,
     Comparer,
     CritiqueOrder,
+    CritiquePrompt,
     CritiqueReply,
     Editor,
     EditOrder,
@@ -46,6 +47,7 @@ from orchestrator.ports.collaborators import (
     Judge,
     PrepareOrder,
     Preparer,
+    Prompting,
     StoredImage,
     Thinker,
     Usage,
@@ -68,6 +70,8 @@ _STORAGE_RETRIES: Final = stamina.AsyncRetryingCaller(attempts=5, timeout=30.0)
 _MAX_REFINED_BYTES: Final = 8 * 1024
 """Of a refined instruction, unless the caller's own is longer; the paper's thinker writes 100 to 1,000 bytes."""
 _MAX_REASONING_BYTES: Final = 8 * 1024
+_MAX_REPLY_BYTES: Final = 16 * 1024
+"""Of a reply that is kept for training: 2,048 tokens, the default of a thinker, are 8 to 10 KiB of English."""
 _MAX_TEXT_BYTES: Final = 1024
 """Of an error's message, a checklist's question and the reason of an answer, each."""
 _MAX_TIMINGS: Final = 32
@@ -287,9 +291,39 @@ class Performer:
             quality_spread=reply.quality_spread,
             thinker=reply.thinker,
             repaired=reply.repaired,
+            **_for_training(session.created, reply),
             thinker_seconds=max(0.0, now - began),
             **_tokens(reply.usage),
         )
+
+    async def critique_prompt(
+        self, session_id: str, before: Session, event: ev.Critiqued | ev.Verified | ev.Refined
+    ) -> CritiquePrompt:
+        """The request that a critique answered, made again.
+
+        Args:
+            session_id: the session of the critique.
+            before: its state before the critique was recorded.
+            event: the critique.
+
+        Raises:
+            PortError: ``thinker_misconfigured`` where the model is not configured any more, or its critiques are not one
+                request; ``session_unreadable`` for a critique of no candidate.
+        """
+        created, ref = before.created, ev.CandidateRef(turn=event.turn, candidate=event.candidate)
+        candidate = before.candidate(ref)
+        if candidate is None or candidate.image is None:
+            raise PortError("session_unreadable", f"turn {ref.turn} has no image of candidate {ref.candidate}")
+        moved = event.outside_places if isinstance(event, ev.Critiqued) else candidate.outside_places
+        scores = candidate.scores if isinstance(event, ev.Refined) else None
+        judgement = Judgement(scores.semantic, scores.quality, candidate.reasoning) if scores else None
+        job = RefineJob(ref.turn, ref.candidate, 1, before.turns[ref.turn - 1].instruction, candidate.image)
+        order = self._order(session_id, before, job, judgement=judgement, moved=moved)
+        name = created.thinker if isinstance(event, ev.Refined) else created.scorer
+        model = self._judge(name)
+        if not isinstance(model, Prompting):
+            raise PortError("thinker_misconfigured", f"the critiques of {name!r} are not one request")
+        return await model.critique_prompt(order, event.thinker)
 
     async def _request_critique(
         self,
@@ -377,6 +411,7 @@ class Performer:
             reasoning=cut(reply.reasoning, _MAX_REASONING_BYTES),
             thinker=reply.thinker,
             repaired=reply.repaired,
+            **_for_training(created, reply),
             thinker_seconds=max(0.0, now - began),
             **_tokens(reply.usage),
         )
@@ -601,6 +636,13 @@ def _bounded_timings(timings: Mapping[str, float]) -> dict[str, float]:
 
 def _tokens(usage: Usage) -> dict[str, Any]:
     return dataclasses.asdict(usage)
+
+
+def _for_training(created: ev.SessionCreated, reply: CritiqueReply) -> dict[str, Any]:
+    """What an event keeps of a reply in sessions that may be used for training."""
+    if created.training is None or not reply.text or reply.prompt is None or len(reply.text.encode()) > _MAX_REPLY_BYTES:
+        return {}
+    return {"reply": reply.text, "prompt": reply.prompt}
 
 
 def _named(roles: Mapping[str, _Role], name: str, role: str) -> _Role:

@@ -229,6 +229,10 @@ class SessionCreated(_Event):
     carried: dict[str, Carried] = Field(default_factory=dict, exclude_if=lambda carried: not carried)
     """What the source and the references said of their origin, by their digests; those that said nothing are left out."""
     tenant: str = "default"
+    training: str | None = Field(default=None, exclude_if=lambda grant: grant is None)
+    """The tenant's grant of use for training under which it was made; left out where it had none or the request denied it, and in
+    earlier versions.
+    """
 
     @property
     def input_bytes(self) -> int:
@@ -451,6 +455,10 @@ class Critiqued(_Event):
     """The fallback that replied, if one did."""
     repaired: bool = False
     """Whether the thinker was asked to rewrite an unreadable reply."""
+    reply: str | None = Field(default=None, exclude_if=lambda reply: reply is None)
+    """The thinker's reply as it came, in sessions that may be used for training; left out in others, and where it is too long."""
+    prompt: str | None = Field(default=None, exclude_if=lambda prompt: prompt is None)
+    """A digest of the request that it answered, with the sizes of its pictures in their place; left out as `reply` is."""
     thinker_seconds: float = 0.0
     prompt_tokens: int = 0
     completion_tokens: int = 0
@@ -491,6 +499,10 @@ class Verified(_Event):
     places: tuple[Place, ...] = Field(default=(), exclude_if=lambda places: not places)
     thinker: str | None = None
     repaired: bool = False
+    reply: str | None = Field(default=None, exclude_if=lambda reply: reply is None)
+    """The thinker's reply as it came, in sessions that may be used for training; left out in others, and where it is too long."""
+    prompt: str | None = Field(default=None, exclude_if=lambda prompt: prompt is None)
+    """A digest of the request that it answered, with the sizes of its pictures in their place; left out as `reply` is."""
     thinker_seconds: float = 0.0
     prompt_tokens: int = 0
     completion_tokens: int = 0
@@ -556,6 +568,10 @@ class Refined(_Event):
     thinker: str | None = None
     """The fallback that replied, if one did."""
     repaired: bool = False
+    reply: str | None = Field(default=None, exclude_if=lambda reply: reply is None)
+    """The thinker's reply as it came, in sessions that may be used for training; left out in others, and where it is too long."""
+    prompt: str | None = Field(default=None, exclude_if=lambda prompt: prompt is None)
+    """A digest of the request that it answered, with the sizes of its pictures in their place; left out as `reply` is."""
     thinker_seconds: float = 0.0
     prompt_tokens: int = 0
     completion_tokens: int = 0

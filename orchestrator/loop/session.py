@@ -357,7 +357,7 @@ def _size(event: Event) -> int:
             images = int(event.carried is not None)
             texts = [*event.not_understood, *(event.carried.reasons if event.carried else ())]
         case Critiqued() | Verified():
-            texts = [event.instruction, event.reasoning, *(answer.reason for answer in event.answers)]
+            texts = [event.instruction, event.reasoning, event.reply, *(answer.reason for answer in event.answers)]
             texts += [place.word for place in event.places]
             places = len(event.places)
         case ChecklistMade():
@@ -365,7 +365,7 @@ def _size(event: Event) -> int:
         case Compared():
             texts = [event.reasoning]
         case Refined():
-            texts = [event.instruction, event.reasoning]
+            texts = [event.instruction, event.reasoning, event.reply]
         case (EditFailed() | CritiqueFailed() | ChecklistFailed() | VerifyFailed() | CompareFailed()) | (
             RefineFailed() | PrepareFailed() | PreviewFailed()
         ):

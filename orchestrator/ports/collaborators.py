@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol, runtime_checkable
 
@@ -217,6 +217,8 @@ class CritiqueReply:
         samples: usable replies; the scores are their means, the spreads their standard deviations.
         thinker: the name of the fallback that replied, if one did.
         repaired: whether the thinker was asked to rewrite an unreadable reply.
+        text: the reply that the texts are from, as it came; None for a judge whose scores are not one reply.
+        prompt: `CritiquePrompt.digest` of the request.
     """
 
     semantic: float
@@ -231,6 +233,22 @@ class CritiqueReply:
     thinker: str | None = None
     repaired: bool = False
     places: tuple[Place, ...] = ()
+    text: str | None = None
+    prompt: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CritiquePrompt:
+    """The messages of a critique's request, with its pictures as they are shown to the thinker.
+
+    Attributes:
+        messages: of the chat completion; the URL of a picture is its place in `pictures`, as text.
+        digest: of the messages with the pictures' sizes in place of their URLs, 32 hex digits.
+    """
+
+    messages: Sequence[Mapping[str, Any]]
+    pictures: Sequence[StoredImage]
+    digest: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -350,6 +368,19 @@ class Judge(Protocol):
 
     async def ready(self) -> bool:
         """Whether it accepts requests now."""
+        ...
+
+
+@runtime_checkable
+class Prompting(Protocol):
+    """A model whose critiques are one reply to one request, which can be made again."""
+
+    async def critique_prompt(self, order: CritiqueOrder, by: str | None = None) -> CritiquePrompt:
+        """The request for a critique, as it is configured now; raises `ThinkerError`.
+
+        Args:
+            by: the fallback that is to be asked; None for the model itself.
+        """
         ...
 
 

@@ -552,6 +552,34 @@ class ApiKeys(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class TrainingGrant:
+    """A tenant's consent that its sessions are used for training, from `at` (Unix seconds) on. A later consent has another id."""
+
+    id: str
+    at: float
+
+
+class Training(Protocol):
+    """Which sessions may be used for training: those made under a grant that is still in effect, and not withheld."""
+
+    async def grant(self, tenant: str) -> TrainingGrant | None:
+        """The consent of a tenant; None where it has given none, or withdrawn it."""
+        ...
+
+    async def deny(self, tenant: str) -> TrainingGrant | None:
+        """Withdraw a tenant's consent: the grant that it had; None if it had none."""
+        ...
+
+    async def withhold(self, tenant: str, session_id: str) -> None:
+        """Withdraw one session, for good."""
+        ...
+
+    async def allows(self, tenant: str, session_id: str, grant: str | None) -> bool:
+        """Whether a session may be used for training now, which was made under that grant."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
 class RateUsage:
     """What a tenant has left of one rate.
 

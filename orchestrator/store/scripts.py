@@ -15,6 +15,8 @@ from orchestrator.ports.stores import Claim, Share, Taken, Wanted
 from orchestrator.store.packing import Packed
 
 _ANY: Final = 1_000_000
+_PREFERENCES_A_CALL: Final = 1000
+_MORE_PREFERENCES: Final = 2
 """More sessions than one claim can bring."""
 AppendOutcome = Literal["ok", "full", "conflict", "fenced", "gone", "abandoned", "left"]
 
@@ -60,6 +62,15 @@ class KeySpace:
     def preferred(self, tenant: str) -> str:
         """Sorted set: their ids by the millisecond of creation."""
         return f"{self.prefix}preferred:{tenant}"
+
+    @property
+    def training(self) -> str:
+        """Hash: the consent to training by tenant, see `orchestrator.store.training`."""
+        return f"{self.prefix}training"
+
+    def withheld(self, tenant: str) -> str:
+        """Set: a tenant's sessions that are withheld from training."""
+        return f"{self.prefix}withheld:{tenant}"
 
     def share(self, share_id: str) -> str:
         """String: a share of a session, see `orchestrator.store.shares`."""
@@ -260,8 +271,10 @@ class Scripts:
         return (int(reply[0]), int(reply[1]) if reply[1] != b"" else None) if reply else None
 
     async def delete(self, session_id: str, tenant: str) -> bool:
-        """See ``delete.lua``."""
-        return bool(await self._call("delete", session_id, tenant))
+        """See ``delete.lua``: each call removes some of the session's preferences, so that none keeps Redis for long."""
+        while (outcome := await self._call("delete", session_id, tenant, _PREFERENCES_A_CALL)) == _MORE_PREFERENCES:
+            pass
+        return bool(outcome)
 
     async def expire(self, session_id: str, tenant: str, retention_ms: int, forget_ms: int | None) -> bool:
         """See ``expire.lua``."""

@@ -209,11 +209,12 @@ class EditStudio extends LitElement {
     if (this._token) return html`<edit-shared .share=${this._token}></edit-shared>`;
     if (this.failure) return html`<edit-notice .text=${this.failure} @again=${this._recognise}></edit-notice>`;
     if (this.lost) return html`<edit-sign-in @signed-in=${this._recognise}></edit-sign-in>`;
-    if (!this.who) return nothing;
-    const { scopes } = this.who;
+    const scopes = this.who?.scopes ?? [];
     const may = { edit: scopes.includes("edit") || scopes.includes("admin"), read: scopes.includes("read") || scopes.includes("admin") };
     const session = this.path.match(/^\/studio\/sessions\/([^/]+)$/);
+    // It is seen as early as possible, and steered once it is known by whom.
     if (session) return html`<edit-session page .sessionId=${decoded(session[1])} .may=${may}></edit-session>`;
+    if (!this.who) return nothing;
     if (this.path === "/studio/sessions") return html`<edit-gallery .may=${may}></edit-gallery>`;
     if (this.path === "/studio/blind") return html`<edit-blind .may=${may}></edit-blind>`;
     if (this.path === "/studio/operator" && scopes.includes("admin")) return html`<edit-operator></edit-operator>`;

@@ -8,11 +8,11 @@
  */
 import { LitElement, css, html, nothing } from "./lit/lit.js";
 import * as api from "./api.js";
-import { controls } from "./shared-styles.js";
+import { controls, workbench } from "./shared-styles.js";
 import { vars } from "./custom-properties.js";
 import "./compare.js";
 
-/** What is compared, by the label that votes get; the field of a session that then differs. */
+/** What is compared, by the label that votes get; the field of a session that then differs. @type {Record<string, [string, string]>} */
 const KINDS = {
   strategies: ["Strategies", "strategy"],
   editors: ["Editors", "editor"],
@@ -39,31 +39,8 @@ class EditBlind extends LitElement {
 
   static styles = [
     controls,
+    workbench,
     css`
-      :host {
-        display: grid;
-        grid-template: auto minmax(0, 1fr) / minmax(0, 1fr) minmax(18rem, 24rem);
-        grid-template-areas: "head head" "work side";
-        height: calc(100dvh - var(--header));
-        min-height: 32rem;
-      }
-      .head {
-        grid-area: head;
-        display: flex;
-        gap: var(--gap-2) var(--gap-4);
-        align-items: center;
-        padding: var(--gap-3) clamp(0.75rem, 2vw, 1.5rem);
-        border-block-end: 1px solid var(--line);
-        background: var(--surface);
-      }
-      h1 {
-        font-size: var(--large);
-        font-weight: 600;
-      }
-      h2 {
-        font-size: var(--body);
-        font-weight: 650;
-      }
       .head select {
         width: auto;
       }
@@ -75,13 +52,6 @@ class EditBlind extends LitElement {
         text-align: end;
         text-overflow: ellipsis;
         white-space: nowrap;
-      }
-      .work {
-        grid-area: work;
-        display: grid;
-        grid-template-rows: minmax(0, 1fr) auto;
-        min-width: 0;
-        min-height: 0;
       }
       .vote {
         display: grid;
@@ -95,14 +65,10 @@ class EditBlind extends LitElement {
         min-height: 3rem;
       }
       .side {
-        grid-area: side;
-        display: grid;
         gap: var(--gap-5);
         align-content: start;
         padding: var(--gap-4) var(--gap-5);
         overflow-y: auto;
-        border-inline-start: 1px solid var(--line);
-        background: var(--surface);
       }
       .task {
         display: flex;
@@ -192,8 +158,7 @@ class EditBlind extends LitElement {
         }
       }
       @media (max-width: 40rem) {
-        .head p,
-        kbd {
+        .head p {
           display: none;
         }
       }
@@ -203,7 +168,7 @@ class EditBlind extends LitElement {
   constructor() {
     super();
     this.may = { edit: true, read: true };
-    const wanted = new URLSearchParams(location.search).get("of");
+    const wanted = new URLSearchParams(location.search).get("of") ?? "";
     this.kind = wanted in KINDS ? wanted : "strategies";
     /** Pairs that are left, the one that is shown first. @type {Pair[]} */
     this.pairs = [];
@@ -280,7 +245,8 @@ class EditBlind extends LitElement {
   _vote(choice) {
     const [pair, ...rest] = this.pairs;
     if (!pair || !this.may.edit) return;
-    const reason = this.renderRoot.querySelector("input").value.trim();
+    const field = /** @type {HTMLInputElement} */ (this.renderRoot.querySelector("input"));
+    const reason = field.value.trim();
     const body = { a: pair.a.ref, b: pair.b.ref, choice, label: this.kind, ...(reason ? { reason } : {}) };
     const sent = api.prefer(body, crypto.randomUUID());
     this.pairs = rest;
@@ -288,7 +254,7 @@ class EditBlind extends LitElement {
     this.original = false;
     this.failure = "";
     this.said = `${{ a: "A is better", b: "B is better", tie: "Tie", skip: "Skipped" }[choice]}. ${rest.length} pairs left.`;
-    this.renderRoot.querySelector("input").value = "";
+    field.value = "";
     sent.then(
       (vote) => (this.votes = [vote, ...this.votes]),
       (error) => {
@@ -331,6 +297,7 @@ class EditBlind extends LitElement {
     if (event.ctrlKey || event.metaKey || event.altKey || event.defaultPrevented || !this.pairs.length) return;
     if (at instanceof HTMLInputElement || at instanceof HTMLSelectElement) return;
     const tie = () => this._vote("tie");
+    /** @type {Record<string, () => unknown>} */
     const actions = {
       ...{ arrowleft: () => this._side("left"), arrowright: () => this._side("right"), arrowup: tie, t: tie },
       ...{ s: () => this._vote("skip"), u: () => this._undo(), o: () => (this.original = !this.original) },
@@ -339,7 +306,7 @@ class EditBlind extends LitElement {
     if (action && !event.repeat) {
       event.preventDefault();
       action();
-    } else if (!action) this.renderRoot.querySelector("edit-compare").handleKey(event);
+    } else if (!action) /** @type {import("./compare.js").EditCompare} */ (this.renderRoot.querySelector("edit-compare")).handleKey(event);
   }
 
   // --- rendering -------------------------------------------------------------------------------------------------------
@@ -428,11 +395,11 @@ class EditBlind extends LitElement {
   }
 
   _empty() {
-    const [name, field] = KINDS[this.kind];
+    const field = KINDS[this.kind][1];
     const done = this.mine.length || this._counted.length;
     const text = done
       ? "You have voted on every pair there is."
-      : `No pairs yet. A pair is ${field ? `two finished sessions of one picture and instruction that differ in their ${field} alone` : "two turns of one session"}.`;
+      : `No pairs yet. A pair is ${field ? `two finished sessions of one picture and instruction that differ in their ${field} alone` : "two turns of one session"}.${field ? " Choose Turns to vote on what single sessions made." : ""}`;
     return html`<div class="work empty">
       ${this.busy ? html`<p class="soft" role="status">Looking for pairs…</p>` : html`<p class="soft">${text}</p>`}
     </div>`;

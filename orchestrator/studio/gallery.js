@@ -214,7 +214,8 @@ class EditGallery extends LitElement {
         .filters {
           grid-template-columns: 1fr 1fr;
         }
-        .filters > :first-child {
+        .filters > :first-child,
+        .filters > :last-child {
           grid-column: 1 / -1;
         }
       }
@@ -285,7 +286,7 @@ class EditGallery extends LitElement {
     const { text, editor, rating, sort } = this.filters;
     const words = text.toLowerCase().split(/\s+/).filter(Boolean);
     const matches = (/** @type {api.Listed} */ each) =>
-      (!editor || each.editor === editor) && (!rating || (rating === "0" ? !each.rating : each.rating >= +rating)) && words.every((word) => `${each.instruction} ${each.id}`.toLowerCase().includes(word));
+      (!editor || each.editor === editor) && (!rating || (rating === "0" ? !each.rating : (each.rating ?? 0) >= Number(rating))) && words.every((word) => `${each.instruction} ${each.id}`.toLowerCase().includes(word));
     const found = words.length || editor || rating ? this.items.filter(matches) : this.items;
     if (sort === "newest") return found;
     if (sort === "rated") return [...found].sort((one, other) => (other.rating ?? 0) - (one.rating ?? 0));
@@ -372,7 +373,8 @@ class EditGallery extends LitElement {
   _digit(event, each) {
     if (!/^[0-5]$/.test(event.key) || event.ctrlKey || event.metaKey || event.altKey) return;
     event.preventDefault();
-    if (+event.key !== each.rating) this._rate(each, +event.key);
+    const stars = Number(event.key);
+    if (stars !== each.rating) this._rate(each, stars);
   }
 
   /** @param {api.Listed} each */

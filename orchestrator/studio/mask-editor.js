@@ -200,11 +200,11 @@ class EditMask extends LitElement {
   }
 
   get _dialog() {
-    return this.renderRoot.querySelector("dialog");
+    return /** @type {HTMLDialogElement} */ (this.renderRoot.querySelector("dialog"));
   }
 
   get _canvas() {
-    return this.renderRoot.querySelector("canvas");
+    return /** @type {HTMLCanvasElement} */ (this.renderRoot.querySelector("canvas"));
   }
 
   /** The brush's width, in shares of the longer side. */
@@ -220,7 +220,7 @@ class EditMask extends LitElement {
   // --- drawing ---------------------------------------------------------------------------------------------------------
 
   _redraw() {
-    this._canvas.getContext("2d").clearRect(0, 0, this._canvas.width, this._canvas.height);
+    contextOf(this._canvas).clearRect(0, 0, this._canvas.width, this._canvas.height);
     for (const step of this.steps) draw(this._canvas, step);
     this.share = painted(this._canvas);
   }
@@ -358,10 +358,10 @@ class EditMask extends LitElement {
       const bitmap = await createImageBitmap(file);
       if (Math.abs(bitmap.width / bitmap.height / (width / height) - 1) > 0.02) {
         const { picture } = this;
-        throw new Error(`It has ${bitmap.width} × ${bitmap.height} pixels, the picture ${picture.width} × ${picture.height}.`);
+        throw new Error(`It has ${bitmap.width} × ${bitmap.height} pixels, the picture ${picture?.width} × ${picture?.height}.`);
       }
       const canvas = canvasOf(width, height);
-      const context = canvas.getContext("2d");
+      const context = contextOf(canvas);
       context.drawImage(bitmap, 0, 0, width, height);
       const pixels = context.getImageData(0, 0, width, height);
       const { data } = pixels;
@@ -382,10 +382,10 @@ class EditMask extends LitElement {
     const { picture, steps, soft, share } = this;
     /** @type {Mask | null} */
     let detail = null;
-    if (share) {
+    if (picture && share) {
       const made = softened(this._canvas, Math.round(this._blur * Math.max(this._canvas.width, this._canvas.height)));
       const whole = canvasOf(picture.width, picture.height);
-      const context = whole.getContext("2d");
+      const context = contextOf(whole);
       context.fillRect(0, 0, whole.width, whole.height);
       context.globalCompositeOperation = "destination-out";
       context.drawImage(made, 0, 0, whole.width, whole.height);
@@ -490,12 +490,15 @@ const sides = ([[x, y], [u, v]]) => [Math.min(x, u), Math.min(y, v), Math.max(x,
 /** @param {number} width @param {number} height */
 const canvasOf = (width, height) => Object.assign(document.createElement("canvas"), { width, height });
 
+/** @param {HTMLCanvasElement} canvas @param {CanvasRenderingContext2DSettings} [settings] */
+const contextOf = (canvas, settings) => /** @type {CanvasRenderingContext2D} */ (canvas.getContext("2d", settings));
+
 /** @param {HTMLCanvasElement} canvas @returns {Promise<Blob>} a PNG */
 const blobOf = (canvas) => new Promise((done, failed) => canvas.toBlob((blob) => (blob ? done(blob) : failed(new Error("The mask is too large for this browser."))), "image/png"));
 
 /** @param {HTMLCanvasElement} canvas @param {Step} step */
 function draw(canvas, step) {
-  const context = canvas.getContext("2d");
+  const context = contextOf(canvas);
   const { width, height } = canvas;
   context.save();
   context.fillStyle = context.strokeStyle = `rgb(${TINT})`;
@@ -505,7 +508,8 @@ function draw(canvas, step) {
     context.beginPath();
     for (const [x, y] of step.points) context.lineTo(x * width, y * height);
     // A line of one point has its caps.
-    context.lineTo(step.points.at(-1)[0] * width, step.points.at(-1)[1] * height);
+    const [x, y] = step.points[step.points.length - 1];
+    context.lineTo(x * width, y * height);
     context.stroke();
   } else if (step.kind === "box") {
     const [left, top, right, bottom] = sides(step.points);
@@ -522,7 +526,7 @@ function draw(canvas, step) {
 
 /** The share that is painted. @param {HTMLCanvasElement} canvas */
 function painted(canvas) {
-  const small = canvasOf(64, 64).getContext("2d", { willReadFrequently: true });
+  const small = contextOf(canvasOf(64, 64), { willReadFrequently: true });
   small.drawImage(canvas, 0, 0, 64, 64);
   const { data } = small.getImageData(0, 0, 64, 64);
   return data.reduce((sum, level, index) => (index % 4 === 3 ? sum + level : sum), 0) / (255 * 64 * 64);
@@ -532,7 +536,7 @@ function painted(canvas) {
 function softened(canvas, radius) {
   const { width, height } = canvas;
   const made = canvasOf(width, height);
-  const context = made.getContext("2d");
+  const context = contextOf(made);
   context.drawImage(canvas, 0, 0);
   if (!radius) return made;
   const pixels = context.getImageData(0, 0, width, height);

@@ -7,7 +7,7 @@ const REFRESH_MS = 5000;
 const UNKNOWN = html`<span class="soft">not known</span>`;
 
 class EditOperator extends LitElement {
-  static properties = { now: { state: true }, before: { state: true } };
+  static properties = { now: { state: true }, last: { state: true } };
 
   static styles = [
     controls,
@@ -92,7 +92,7 @@ class EditOperator extends LitElement {
     /** @type {{at: number, models: any, ready: any, metrics: Metrics | null} | null} */
     this.now = null;
     /** @type {EditOperator["now"]} */
-    this.before = null;
+    this.last = null;
   }
 
   connectedCallback() {
@@ -114,7 +114,7 @@ class EditOperator extends LitElement {
       api.ready().catch(none),
       api.metrics().then((text) => new Metrics(text), none),
     ]);
-    this.before = this.now;
+    this.last = this.now;
     this.now = { at: Date.now(), models, ready, metrics };
   }
 
@@ -179,12 +179,12 @@ class EditOperator extends LitElement {
 
   /** @param {NonNullable<EditOperator["now"]>} now */
   _work({ metrics, at }) {
-    const before = this.before;
+    const { last } = this;
     const rate = (/** @type {string} */ name, /** @type {string} */ unit) => {
-      const [one, other] = [before?.metrics?.sum(name), metrics?.sum(name)];
+      const [one, other] = [last?.metrics?.sum(name), metrics?.sum(name)];
       // Less than before: another replica answered, or it was started again.
       if (one === undefined || other === undefined || other < one) return UNKNOWN;
-      return `${(((other - one) * 60_000) / (at - before.at)).toFixed(1)} ${unit} a minute`;
+      return `${(((other - one) * 60_000) / (at - (last?.at ?? 0))).toFixed(1)} ${unit} a minute`;
     };
     const total = (/** @type {string} */ name) => known(metrics?.sum(name));
     return section("Work of this replica*", [
@@ -197,6 +197,7 @@ class EditOperator extends LitElement {
   }
 }
 
+/** @type {Record<string, string>} */
 const WORDS = { redis: "Redis writes", blobs: "Blob store writes", driver: "Sessions are driven*" };
 /** @param {unknown} up */
 const yes = (up) => (up ? html`<span class="good">yes</span>` : html`<span class="bad">no</span>`);

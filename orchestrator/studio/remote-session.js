@@ -143,17 +143,35 @@ export class RemoteSession extends EventTarget {
     return () => stop.abort();
   }
 
-  /** Follow the session itself: each of its states, or why there is none. @param {(state: Session | null, failure: string) => void} show */
-  watch(show) {
+  /**
+   * Follow the session itself: its state, or why there is none. Events that come together are one change: the states in between
+   * would ask for pictures that are not looked at.
+   * @param {(state: Session | null, failure: string) => void} show @param {(link: Link) => void} [linked]
+   */
+  watch(show, linked) {
     /** @type {Session | null} */
     let state = null;
-    return this.follow({
-      event: (event) => show((state = state ? apply(state, event) : begin(event)), ""),
+    let due = 0;
+    const tell = () => {
+      due = 0;
+      show(state, "");
+    };
+    const stop = this.follow({
+      event: (event) => {
+        state = state ? apply(state, event) : begin(event);
+        due ||= setTimeout(tell);
+      },
       reset: () => (state = null),
       link: (link) => {
+        linked?.(link);
+        // The stream says no more than that it was refused.
         if (link === "closed" && !state?.finished) this.request("GET").catch((error) => show(state, error.message));
       },
     });
+    return () => {
+      clearTimeout(due);
+      stop();
+    };
   }
 }
 

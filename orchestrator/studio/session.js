@@ -5,9 +5,9 @@
  * its keys. On any page it is told its session as session-element.js says.
  */
 import { css, html, nothing } from "./lit/lit.js";
-import { best, apply, begin, candidateStatus, candidates, find, meets, same, status } from "./state.js";
+import { best, candidateStatus, candidates, find, meets, same, status } from "./state.js";
 import { smaller } from "./api.js";
-import { controls } from "./shared-styles.js";
+import { controls, workbench } from "./shared-styles.js";
 import { go } from "./navigation.js";
 import { handOver } from "./handed-over.js";
 import { icons } from "./icons.js";
@@ -19,6 +19,7 @@ import "./shares.js";
 import "./sign-in.js";
 import "./timeline.js";
 
+/** @type {Record<string, string>} */
 const STATUS = {
   ...{ queued: "Queued", running: "Working", awaiting_review: "Waiting for you", cancelling: "Cancelling" },
   ...{ succeeded: "Done", failed: "Failed", cancelled: "Cancelled" },
@@ -72,32 +73,17 @@ export class EditSession extends SessionElement {
 
   static styles = [
     controls,
+    workbench,
     css`
       :host {
-        display: grid;
-        grid-template: auto minmax(0, 1fr) / minmax(0, 1fr) minmax(20rem, 26rem);
-        grid-template-areas: "head head" "work side";
-        height: calc(100dvh - var(--header));
-        min-height: 34rem;
         color: var(--text);
         font: var(--body) / 1.5 var(--font);
-      }
-      .head {
-        grid-area: head;
-        display: flex;
-        gap: var(--gap-2) var(--gap-4);
-        align-items: center;
-        padding: var(--gap-3) clamp(0.75rem, 2vw, 1.5rem);
-        border-block-end: 1px solid var(--line);
-        background: var(--surface);
       }
       h1 {
         display: -webkit-box;
         flex: 1;
         min-width: 0;
         overflow: hidden;
-        font-size: var(--large);
-        font-weight: 600;
         line-height: 1.3;
         letter-spacing: -0.01em;
         overflow-wrap: anywhere;
@@ -144,13 +130,6 @@ export class EditSession extends SessionElement {
           animation: none;
         }
       }
-      .work {
-        grid-area: work;
-        display: grid;
-        grid-template-rows: minmax(0, 1fr) auto;
-        min-width: 0;
-        min-height: 0;
-      }
       edit-compare {
         min-height: 0;
       }
@@ -158,12 +137,8 @@ export class EditSession extends SessionElement {
         border-block-start: 1px solid var(--line);
       }
       .side {
-        grid-area: side;
-        display: grid;
         grid-template-rows: minmax(0, 1fr) auto;
         min-height: 0;
-        border-inline-start: 1px solid var(--line);
-        background: var(--surface);
       }
       .facts {
         display: grid;
@@ -175,10 +150,6 @@ export class EditSession extends SessionElement {
       }
       .facts:focus-visible {
         outline-offset: -3px;
-      }
-      h2 {
-        font-size: var(--body);
-        font-weight: 650;
       }
       h3 {
         margin-block-end: var(--gap-2);
@@ -290,7 +261,7 @@ export class EditSession extends SessionElement {
       }
       .spark {
         display: block;
-        width: 100%;
+        width: min(26rem, 100%);
         overflow: visible;
       }
       .steer {
@@ -305,14 +276,22 @@ export class EditSession extends SessionElement {
         gap: var(--gap-2);
         width: 100%;
       }
-      .steer .wide {
-        flex: 1 0 auto;
+      .steer > * {
+        flex: 1 1 25%;
+      }
+      .steer:has(> :nth-child(5)) > * {
+        flex-basis: 40%;
+      }
+      .steer > .wide {
+        flex-basis: 100%;
       }
       .toast {
         position: fixed;
         z-index: 5;
         bottom: max(1.5rem, env(safe-area-inset-bottom));
-        left: 50%;
+        inset-inline: 0;
+        width: fit-content;
+        margin-inline: auto;
         display: flex;
         gap: var(--gap-3);
         align-items: center;
@@ -323,7 +302,6 @@ export class EditSession extends SessionElement {
         color: var(--on-ink);
         box-shadow: var(--shadow);
         font-size: var(--small);
-        translate: -50% 0;
       }
       .toast button {
         border-color: color-mix(in oklab, var(--on-ink) 35%, transparent);
@@ -386,8 +364,11 @@ export class EditSession extends SessionElement {
           order: 1;
           -webkit-line-clamp: 3;
         }
-        .help {
+        .head .quiet {
           margin-inline-start: auto;
+        }
+        .help {
+          display: none;
         }
       }
     `,
@@ -450,20 +431,12 @@ export class EditSession extends SessionElement {
     if (remote.shared || this.key) this.may = { edit: false, read: true };
     if (remote.shared) remote.share().then((share) => (this.guest = share), () => {});
     else if (this.key) remote.may().then((may) => (this.may = may), () => {});
-    return remote.follow({
-      event: (event) => (this.session = this.session ? apply(this.session, event) : begin(event)),
-      reset: () => (this.session = null),
-      link: (link) => this._linked(remote, link),
-    });
-  }
-
-  /** @param {import("./remote-session.js").RemoteSession} remote @param {"open" | "lost" | "closed"} link */
-  async _linked(remote, link) {
-    this.link = link;
-    // The stream says no more than that it was refused.
-    if (link !== "closed" || this.session?.finished) return;
-    // A guest whose link has ended sees nothing more, as after loading the page again.
-    if (!(await this._try(() => remote.request("GET"))) && remote.shared) this.session = null;
+    const show = (/** @type {import("./state.js").Session | null} */ session, /** @type {string} */ failure) => {
+      // A guest whose link has ended sees nothing more, as after loading the page again.
+      this.session = failure && remote.shared ? null : session;
+      if (failure) this.failure = failure;
+    };
+    return remote.watch(show, (link) => (this.link = link));
   }
 
   /** @param {() => unknown} work */

@@ -1,6 +1,47 @@
 /** Styles of the controls that every element of the studio uses. */
 import { css } from "./lit/lit.js";
 
+/** A screen of pictures with what is known of them at the side, or below where there is no room. */
+export const workbench = css`
+  :host {
+    display: grid;
+    grid-template: auto minmax(0, 1fr) / minmax(0, 1fr) minmax(20rem, 26rem);
+    grid-template-areas: "head head" "work side";
+    height: calc(100dvh - var(--header));
+    min-height: 34rem;
+  }
+  .head {
+    grid-area: head;
+    display: flex;
+    gap: var(--gap-2) var(--gap-4);
+    align-items: center;
+    padding: var(--gap-3) clamp(0.75rem, 2vw, 1.5rem);
+    border-block-end: 1px solid var(--line);
+    background: var(--surface);
+  }
+  h1 {
+    font-size: var(--large);
+    font-weight: 600;
+  }
+  h2 {
+    font-size: var(--body);
+    font-weight: 650;
+  }
+  .work {
+    grid-area: work;
+    display: grid;
+    grid-template-rows: minmax(0, 1fr) auto;
+    min-width: 0;
+    min-height: 0;
+  }
+  .side {
+    grid-area: side;
+    display: grid;
+    border-inline-start: 1px solid var(--line);
+    background: var(--surface);
+  }
+`;
+
 export const controls = css`
   *,
   ::before,
@@ -168,6 +209,11 @@ export const controls = css`
     overflow: hidden;
     clip-path: inset(50%);
     white-space: nowrap;
+  }
+  @media (max-width: 40rem) {
+    button kbd {
+      display: none;
+    }
   }
   dialog {
     width: min(44rem, calc(100vw - 2rem));

@@ -6,7 +6,9 @@
 import { LitElement, css, html, nothing } from "./lit/lit.js";
 import { controls } from "./shared-styles.js";
 import { icons } from "./icons.js";
+import { copy } from "./clipboard.js";
 
+const COPIED = "The link was copied";
 const HOUR = 3600;
 /** @type {[number, string][]} */
 const LIVES = [
@@ -130,8 +132,8 @@ class EditShares extends LitElement {
 
   _copy() {
     return this._try(async () => {
-      await navigator.clipboard.writeText(this.made);
-      this.said = "The link was copied";
+      await copy(this.made, /** @type {Element} */ (this.renderRoot.querySelector("dialog")));
+      this.said = COPIED;
     });
   }
 
@@ -163,7 +165,7 @@ class EditShares extends LitElement {
         ${this.made
           ? html`<div class="row">
               <label><span>Link, shown only now</span><input readonly .value=${this.made} /></label>
-              <button @click=${this._copy}>Copy</button>
+              <button @click=${this._copy}>${this.said === COPIED ? html`${icons.check}Copied` : "Copy"}</button>
             </div>`
           : nothing}
         ${this.failure ? html`<p class="error" role="alert">${this.failure}</p>` : nothing}

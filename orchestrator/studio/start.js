@@ -2,6 +2,7 @@
 import { LitElement, css, html, nothing, repeat } from "./lit/lit.js";
 import * as api from "./api.js";
 import { controls } from "./shared-styles.js";
+import { copy } from "./clipboard.js";
 import { go } from "./navigation.js";
 import { icons } from "./icons.js";
 import { curl, python } from "./snippets.js";
@@ -219,7 +220,7 @@ class EditStart extends LitElement {
           grid-template-columns: 1fr 1fr;
         }
       }
-      @media (pointer: coarse) {
+      @media (pointer: coarse), (max-width: 40rem) {
         .keyboard {
           display: none;
         }
@@ -429,7 +430,7 @@ class EditStart extends LitElement {
   /** Show an error where it belongs, and lead there. @param {string} message @param {string} param */
   async _refused(message, param) {
     this.failure = { message, param: PICTURES.test(param) ? "image" : param };
-    if (CHOICES.includes(param)) this.renderRoot.querySelector("details").open = true;
+    if (CHOICES.includes(param)) /** @type {HTMLDetailsElement} */ (this.renderRoot.querySelector("details")).open = true;
     await this.updateComplete;
     /** @type {HTMLElement | null} */ (this.renderRoot.querySelector('[aria-invalid="true"]'))?.focus();
   }
@@ -517,6 +518,11 @@ class EditStart extends LitElement {
         ${this._error("prompt")}
         ${this.values.prompt ? nothing : this._examples()}
       </div>
+      ${this.failure && !shownAtField ? html`<p class="error" role="alert">${this.failure.message}</p>` : nothing}
+      <div class="send">
+        <button class="primary" ?disabled=${this.busy}>${this.busy ? "Sending…" : "Edit"}</button>
+        <span class="soft small keyboard">or <kbd>Ctrl</kbd> <kbd>Enter</kbd></span>
+      </div>
       <details>
         <summary>Options${this._summary()}</summary>
         <div>${this._presets()} ${this._choices()}</div>
@@ -525,11 +531,6 @@ class EditStart extends LitElement {
         <summary>The same with curl or Python</summary>
         ${this._code()}
       </details>
-      ${this.failure && !shownAtField ? html`<p class="error" role="alert">${this.failure.message}</p>` : nothing}
-      <div class="send">
-        <button class="primary" ?disabled=${this.busy}>${this.busy ? "Sending…" : "Edit"}</button>
-        <span class="soft small keyboard">or <kbd>Ctrl</kbd> <kbd>Enter</kbd></span>
-      </div>
     </form>
     <edit-mask @mask=${(/** @type {CustomEvent} */ event) => this._masked(event.detail)}></edit-mask>`;
   }
@@ -715,7 +716,7 @@ class EditStart extends LitElement {
         <button
           type="button"
           @click=${async () => {
-            await navigator.clipboard.writeText(text);
+            await copy(text);
             this.copied = true;
             setTimeout(() => (this.copied = false), 1500);
           }}

@@ -173,30 +173,34 @@ export class EditTimeline extends SessionElement {
   render() {
     const { session } = this;
     if (this.failure) return html`<p class="error" role="alert">${this.failure}</p>`;
-    if (!session || !this.remote) return html`<ol aria-hidden="true">${[1, 2, 3].map(
-      () => html`<li class="turn"><div class="head">…</div><div class="frame skeleton"><div class="thumb"></div><div class="foot"></div></div></li>`,
-    )}</ol>`;
-    const top = best(session);
-    return html`<ol aria-label="Turns">
+    // The address of the source is known before anything else is, so it is seen first.
+    const source = this.remote?.picture("/source", smaller(THUMB)) || nothing;
+    return html`<ol aria-label="Turns" aria-hidden=${session ? nothing : "true"}>
       <li class="turn">
         <div class="head">Source</div>
-        <button class="frame" aria-pressed=${this.selected === null} aria-label="Source" @click=${() => this._choose(null)}>
-          <img class="thumb" src=${this.remote.picture("/source", smaller(THUMB))} crossorigin="anonymous" alt="" decoding="async" />
-          <span class="foot soft number">${session.created.source.width} × ${session.created.source.height}</span>
-          ${this.compared === null ? html`<span class="with">A</span>` : nothing}
+        <button class="frame" ?disabled=${!session} aria-pressed=${session ? this.selected === null : nothing} aria-label="Source" @click=${() => this._choose(null)}>
+          <img class="thumb" src=${source} crossorigin="anonymous" alt="" decoding="async" />
+          <span class="foot soft number">${session ? `${session.created.source.width} × ${session.created.source.height}` : nothing}</span>
+          ${session && this.compared === null ? html`<span class="with">A</span>` : nothing}
         </button>
       </li>
-      ${repeat(
-        session.turns,
-        (turn) => turn.turn,
-        (turn) => html`<li class="turn">
-          <div class="head">
-            Turn ${turn.turn}<span class="soft">${turn.draft ? "draft" : turn.renders ? "in full" : AUTHORS[turn.author]}</span>
-          </div>
-          <div class="row">${turn.candidates.map((candidate) => this._frame(session, candidate, top))}</div>
-        </li>`,
-      )}
+      ${session ? this._turns(session) : [1, 2].map(() => html`<li class="turn"><div class="head">…</div><div class="frame skeleton"><div class="thumb"></div><div class="foot"></div></div></li>`)}
     </ol>`;
+  }
+
+  /** @param {import("./state.js").Session} session */
+  _turns(session) {
+    const top = best(session);
+    return repeat(
+      session.turns,
+      (turn) => turn.turn,
+      (turn) => html`<li class="turn">
+        <div class="head">
+          Turn ${turn.turn}<span class="soft">${turn.draft ? "draft" : turn.renders ? "in full" : AUTHORS[turn.author]}</span>
+        </div>
+        <div class="row">${turn.candidates.map((candidate) => this._frame(session, candidate, top))}</div>
+      </li>`,
+    );
   }
 
   /** @param {import("./state.js").Session} session @param {import("./state.js").Candidate} candidate @param {import("./state.js").Ref | null} top */

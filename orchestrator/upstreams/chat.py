@@ -5,7 +5,7 @@ cannot be read.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Generic, NamedTuple, TypeVar
 
 from orchestrator.ports.collaborators import Usage
 from orchestrator.ports.errors import ThinkerError
@@ -14,7 +14,7 @@ from orchestrator.upstreams.http import Call, HttpUpstream
 from orchestrator.upstreams.liveness import Patience
 from orchestrator.upstreams.reply_contract import ReplyContract
 from services.protocol.critique.constraints import Constraint
-from services.protocol.critique.messages import Unparseable
+from services.protocol.critique.messages import Unparseable, well_formed
 from services.protocol.critique.replies import Reply, read_completions
 from services.serving import tracing
 
@@ -24,6 +24,21 @@ _NOT_RETRYABLE: Final = frozenset({"instruction_too_long", "no_logprobs"})
 _NOT_REPAIRABLE: Final = frozenset({"no_logprobs"})
 """Reasons that are the server's, which no other wording changes."""
 _T = TypeVar("_T")
+
+
+class Answers(NamedTuple, Generic[_T]):
+    """What the usable replies of one request hold.
+
+    Attributes:
+        usage: the tokens used.
+        repaired: whether it took a second, repairing request.
+        texts: the replies as they came.
+    """
+
+    values: list[_T]
+    usage: Usage
+    repaired: bool
+    texts: list[str]
 
 
 class ChatModel:
@@ -53,10 +68,8 @@ class ChatModel:
         """Whether it has stopped answering, and is not asked now."""
         return self._upstream.health.is_open
 
-    async def ask(
-        self, contract: ReplyContract[_T], probe: ConstraintProbe, patience: Patience, samples: int
-    ) -> tuple[list[_T], Usage, bool]:
-        """What the replies hold, the tokens used, and whether it took a second, repairing request.
+    async def ask(self, contract: ReplyContract[_T], probe: ConstraintProbe, patience: Patience, samples: int) -> Answers[_T]:
+        """What the replies hold.
 
         Raises:
             ThinkerError: when the server fails, or neither its reply nor the repaired one can be read (``thinker_bad_reply``,
@@ -64,6 +77,7 @@ class ChatModel:
         """
         replies, usage = await self.complete(contract, probe, patience, samples)
         usable: list[_T] = []
+        texts: list[str] = []
         failures: list[Unparseable] = []
         for reply in replies:
             result = self.parse(contract, reply)
@@ -71,8 +85,9 @@ class ChatModel:
                 failures.append(result)
             else:
                 usable.append(result)
+                texts.append(_text(reply))
         if usable:
-            return usable, usage, False
+            return Answers(usable, usage, False, texts)
         # A reply without a message has no text to show.
         first = replies[0]
         if failures[0].reason in _NOT_REPAIRABLE:
@@ -83,7 +98,7 @@ class ChatModel:
         result = self.parse(contract, replies[0])
         if isinstance(result, Unparseable):
             raise unreadable(result, contract.wanted)
-        return [result], usage + more, True
+        return Answers([result], usage + more, True, [_text(replies[0])])
 
     async def complete(
         self, contract: ReplyContract[Any], probe: ConstraintProbe, patience: Patience, samples: int
@@ -123,6 +138,11 @@ class ChatModel:
         result = reply if isinstance(reply, Unparseable) else contract.format.parse(reply)
         self._on_reply(result.reason if isinstance(result, Unparseable) else "ok")
         return result
+
+
+def _text(reply: Reply | Unparseable) -> str:
+    """A reply's text; what a server told apart as reasoning is not part of it."""
+    return "" if isinstance(reply, Unparseable) else well_formed(reply.content)
 
 
 def _is_whole(reply: Reply | Unparseable) -> bool:

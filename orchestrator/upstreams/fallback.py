@@ -13,12 +13,14 @@ from orchestrator.ports.collaborators import (
     CompareOrder,
     CompareReply,
     CritiqueOrder,
+    CritiquePrompt,
     CritiqueReply,
     EditOrder,
     EditorUsage,
     EditReply,
     PrepareOrder,
     PrepareReply,
+    Prompting,
 )
 from orchestrator.ports.errors import PortError, ThinkerError
 from orchestrator.upstreams.editor import HttpEditor
@@ -80,6 +82,13 @@ class ThinkerWithFallback(_WithFallback[_Scoring]):
         patience = Patience.of(order.timeout_s)
         reply, name = await self._ask(patience, lambda thinker, left: thinker.critique(order, left))
         return replace(reply, thinker=reply.thinker or name)
+
+    async def critique_prompt(self, order: CritiqueOrder, by: str | None = None) -> CritiquePrompt:
+        """The request for a critique. Raises `ThinkerError` for a model whose critiques are not one request."""
+        model = self._first if by is None else self._second
+        if not isinstance(model, Prompting):
+            raise ThinkerError("thinker_misconfigured", "this judge's critiques are not one request", kind="refused")
+        return await model.critique_prompt(order, None if by in {None, self._name} else by)
 
     async def checklist(self, order: ChecklistOrder) -> ChecklistReply:
         """Write a checklist. Raises the second's `ThinkerError` if both fail."""

@@ -119,7 +119,7 @@ class PairwiseJudge:
         async def ask(first: StoredImage, second: StoredImage) -> Opinion:
             shown_now = [*pictures, first, second]
             contract: ReplyContract[Comparison] = ReplyContract(PAIRWISE, build, shown_now, self._sources, wanted="comparison")
-            (found, *_), usage, _ = await self._chat.ask(contract, self._probe, patience, 1)
+            (found, *_), usage, *_ = await self._chat.ask(contract, self._probe, patience, 1)
             winner: Winner = "tie" if found.winner == "tie" else "first" if found.winner == "A" else "second"
             return Opinion(winner, found.reasoning, usage)
 

@@ -5,6 +5,7 @@ while they are sent.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import secrets
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -66,6 +67,14 @@ class ReplyContract(Generic[_T]):
     def repair(self, reply: str, unparseable: Unparseable) -> ReplyContract[_T]:
         """The request after an unreadable reply."""
         return replace(self, unreadable=(reply, unparseable))
+
+    def digest(self) -> str:
+        """Of the first request's messages, with the sizes of the pictures in place of their URLs: 32 hex digits.
+
+        The pictures are named by the session's events. A scaled one may have other bytes in another version of the server.
+        """
+        messages = self.messages([f"{picture.ref.width}x{picture.ref.height}" for picture in self.pictures])
+        return hashlib.sha256(orjson.dumps(messages)).hexdigest()[:32]
 
     def body(self, fields: Mapping[str, Any]) -> list[bytes | Lazy]:
         """The request's JSON; random marks stand for the pictures until they are sent."""

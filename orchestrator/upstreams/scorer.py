@@ -121,7 +121,7 @@ class HttpScorer:
             # Of two failures either says why there is no critique; what is no failure of the judge comes first.
             errors = sorted(failed.exceptions, key=lambda exc: isinstance(exc, ThinkerError))
             raise self._explained(errors[0]) from None
-        (semantic, used, repaired), (quality, more, also) = (task.result() for task in tasks)
+        (semantic, used, repaired, _), (quality, more, also, _) = (task.result() for task in tasks)
         return CritiqueReply(
             round(statistics.fmean(rating.score for rating in semantic), 3),
             round(statistics.fmean(rating.score for rating in quality), 3),

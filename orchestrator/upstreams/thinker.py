@@ -12,6 +12,7 @@ from orchestrator.ports.collaborators import (
     ChecklistOrder,
     ChecklistReply,
     CritiqueOrder,
+    CritiquePrompt,
     CritiqueReply,
     PrepareOrder,
     PrepareReply,
@@ -110,6 +111,25 @@ class HttpThinker:
                 (``thinker_bad_reply``, ``thinker_refused``).
         """
         patience = patience or Patience.of(order.timeout_s)
+        contract = await self._contract(order)
+        # Only its instruction counts where another judge has scored.
+        samples = 1 if order.judgement else self._dialect.samples
+        answers = await self._chat.ask(contract, self._critiques, patience, samples)
+        reply = _mean(answers.values, answers.texts)
+        return replace(reply, usage=answers.usage, repaired=answers.repaired, prompt=contract.digest())
+
+    async def critique_prompt(self, order: CritiqueOrder, by: str | None = None) -> CritiquePrompt:  # noqa: ARG002 - it has no fallback
+        """The request for a critique, as it is configured now.
+
+        Raises:
+            ThinkerError: when a picture cannot be scaled.
+        """
+        contract = await self._contract(order)
+        messages = contract.messages([str(number) for number in range(len(contract.pictures))])
+        return CritiquePrompt(messages, contract.pictures, contract.digest())
+
+    async def _contract(self, order: CritiqueOrder) -> ReplyContract[Critique]:
+        """The request for a critique, and the format of its reply."""
         questions = tuple(Question(question.kind, question.text) for question in order.questions)
         pictures = await self._pictures.of_session(
             order.source, order.references, order.mask, order.tenant, candidate=order.candidate
@@ -132,11 +152,7 @@ class HttpThinker:
         greedy = self._dialect.sampling.get("temperature") == 0
         sampling = {"temperature": AGAIN_TEMPERATURE} if order.number > 1 and greedy else {}
         form = self._dialect.format.bind(questions, places=self._dialect.places)
-        contract = ReplyContract(form, build, pictures, self._sources, sampling)
-        # Only its instruction counts where another judge has scored.
-        samples = 1 if order.judgement else self._dialect.samples
-        critiques, usage, repaired = await self._chat.ask(contract, self._critiques, patience, samples)
-        return replace(_mean(critiques), usage=usage, repaired=repaired)
+        return ReplyContract(form, build, pictures, self._sources, sampling)
 
     async def checklist(self, order: ChecklistOrder, patience: Patience | None = None) -> ChecklistReply:
         """The questions of a session.
@@ -152,7 +168,7 @@ class HttpThinker:
             return questions_messages(order.instruction, self._dialect.template, urls=urls, extras=extras)
 
         contract = ReplyContract(QUESTIONS, build, pictures, self._sources)
-        (questions, *_), usage, _ = await self._chat.ask(contract, self._checklists, patience, 1)
+        (questions, *_), usage, *_ = await self._chat.ask(contract, self._checklists, patience, 1)
         return ChecklistReply(tuple(ChecklistQuestion(kind=each.kind, text=each.text) for each in questions), usage)
 
     async def prepare(self, order: PrepareOrder, patience: Patience | None = None) -> PrepareReply:
@@ -189,12 +205,12 @@ def strayed(outside: OutsideMask | None) -> Strayed | None:
     return None if outside is None else Strayed(outside.changed, outside.difference)
 
 
-def _mean(critiques: Sequence[Critique]) -> CritiqueReply:
+def _mean(critiques: Sequence[Critique], replies: Sequence[str]) -> CritiqueReply:
     """The mean of the scores, with the texts of the critique whose overall score is closest to the mean overall score."""
     semantic = [critique.semantic for critique in critiques]
     quality = [critique.quality for critique in critiques]
     middle = statistics.fmean(critique.overall for critique in critiques)
-    texts = min(critiques, key=lambda critique: abs(critique.overall - middle))
+    texts, text = min(zip(critiques, replies, strict=True), key=lambda pair: abs(pair[0].overall - middle))
     # It enters the editor's model next. An editor refuses a NUL or a special token, and what a picture made the thinker write
     # must not end the session.
     refined = without_tokens(texts.refined_instruction or "").strip() or None
@@ -214,6 +230,7 @@ def _mean(critiques: Sequence[Critique]) -> CritiqueReply:
         samples=len(critiques),
         semantic_spread=_spread(semantic),
         quality_spread=_spread(quality),
+        text=text,
     )
 
 

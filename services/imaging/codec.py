@@ -240,7 +240,8 @@ def _scaled(opened: OpenedImage, size: tuple[int, int]) -> Image.Image:
         return image
     # The longer side stays the longer side when the picture was turned upright.
     size = size if (image.width < image.height) == (size[0] < size[1]) else size[::-1]
-    return image.resize(size, Image.Resampling.LANCZOS)
+    # Means of whole blocks first, down to three times the size: Pillow calls the result practically that of the filter alone.
+    return image.resize(size, Image.Resampling.LANCZOS, reducing_gap=3.0)
 
 
 def check_image(opened: OpenedImage, sha256: str | None = None) -> CheckedImage:

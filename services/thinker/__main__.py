@@ -68,6 +68,9 @@ def serve(  # noqa: PLR0913 - one parameter for each option
 
 
 def _rules(settings: Settings) -> None:
+    # A critique is one thread's work on small arrays: BLAS's own threads would wait for each other on a busy machine, and took
+    # more than half of its processor seconds (.90 instead of .41 on two cores, 2026-11-30). Read when numpy is imported.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     # Imported here because a vLLM profile starts without numpy and OpenCV, and this one without vLLM.
     import uvicorn  # noqa: PLC0415
 

@@ -16,8 +16,8 @@ from pathlib import Path
 import pytest
 
 from editthinker import EditThinker
-from editthinker.cli.batch import RETRIES, _UnderWay
 from editthinker.cli.journal import NAME, Journal
+from editthinker.cli.several import RETRIES, UnderWay
 from editthinker.client import RateLimitError
 from editthinker.local import Stack
 from tests.component.client.scripted import EVENTS, PNG, Answer, Asked, as_json, error, in_turn, scripted, session, stream
@@ -252,7 +252,7 @@ def test_a_refusal_is_no_end_if_a_session_ended_since_the_photo_was_sent(photos:
 
 async def test_a_session_holds_the_quota_before_its_answer_is_here() -> None:
     """What is refused by then waits for its end, or until it is refused too."""
-    under_way = _UnderWay()
+    under_way = UnderWay()
     with under_way.one():
         first = asyncio.create_task(under_way.one_ends(under_way.ends))
         await asyncio.sleep(0)

@@ -306,7 +306,7 @@ def test_the_table_on_a_terminal(server: str, photo: Path) -> None:
     assert progress.finish_reason == "max_turns"
 
 
-def on_standins(*arguments: object, home: Path) -> subprocess.Popen[str]:
+def on_standins(*arguments: object, home: Path, **variables: str) -> subprocess.Popen[str]:
     """The command line, in a process of its own, with the plan of stand-ins as its embedded stack."""
     program = (
         "from functools import partial; from editthinker.cli import main, processes, target;"
@@ -320,7 +320,7 @@ def on_standins(*arguments: object, home: Path) -> subprocess.Popen[str]:
         stderr=subprocess.PIPE,
         text=True,
         cwd=HERE.parent.parent,
-        env=env | {"EDITTHINKER_HOME": str(home)},
+        env=env | {"EDITTHINKER_HOME": str(home), **variables},
     )
 
 
@@ -346,6 +346,43 @@ def test_edit_uses_a_temporary_directory_while_another_stack_runs(photo: Path, t
     assert running.returncode == 0, errors
     assert f"{home} is in use by another stack; this session will not be stored" in errors
     assert json.loads(printed)["status"] == "succeeded"
+
+
+def test_edit_uses_the_stack_of_up_and_prints_where_its_session_is_seen(photo: Path, tmp_path: Path) -> None:
+    port = free_port()
+    with up(tmp_path, port) as running:
+        assert running.stdout is not None
+        url = running.stdout.readline().strip()
+        with on_standins("edit", photo, "golden hour", "--json", home=tmp_path) as edit:
+            printed, errors = edit.communicate(timeout=60)
+        assert edit.returncode == 0, errors
+        session = json.loads(printed)["id"]
+        assert f"using the stack that runs at {url}\nstudio: {url}/studio/sessions/{session}\n" in errors
+        with EditThinker(url) as client:
+            assert client.sessions.get(session).status == "succeeded"
+        running.kill()
+        running.communicate(timeout=20)
+    # What a killed stack left says nothing about the next one.
+    with Stack(tmp_path, planner=plan), on_standins("edit", photo, "golden hour", home=tmp_path) as edit:
+        _, errors = edit.communicate(timeout=60)
+    assert "this session will not be stored" in errors
+    assert "studio:" not in errors
+
+
+@pytest.mark.parametrize("browser", ["/bin/true", "/bin/false"])
+def test_up_opens_the_studio_where_that_is_asked_for(tmp_path: Path, browser: str) -> None:
+    with on_standins("up", "--port", 0, "--open", home=tmp_path, BROWSER=f"{browser} %s") as running:
+        assert running.stdout is not None
+        url = running.stdout.readline().strip()
+        assert running.stderr is not None
+        lines = iter(running.stderr.readline, "")
+        assert next(line for line in lines if line.startswith("see: ")) == f"see: {url}/studio\n"
+        told = f"there is no browser to open {url}/studio in\n"
+        if browser == "/bin/false":
+            assert told in lines
+        running.terminate()
+        _, rest = running.communicate(timeout=20)
+    assert told not in rest
 
 
 @pytest.mark.parametrize("when", ["starting", "editing"])

@@ -35,7 +35,7 @@ def up(home: Path, notes: list[str] | None = None, /, **env: str) -> Iterator[st
     """`editthinker up` on a free port; its base URL.
 
     Args:
-        notes: gets the two lines of the hint on standard error, and one more.
+        notes: gets the three lines of the hint on standard error, and one more.
     """
     words = command("up", "--port", free_port())
     with subprocess.Popen(
@@ -47,7 +47,7 @@ def up(home: Path, notes: list[str] | None = None, /, **env: str) -> Iterator[st
             url = running.stdout.readline().strip()
             assert url, running.stderr.read()
             if notes is not None:
-                notes += [running.stderr.readline() for _ in range(3)]
+                notes += [running.stderr.readline() for _ in range(4)]
             yield url
         finally:
             running.send_signal(signal.SIGTERM)

@@ -197,6 +197,7 @@ def belongings(site: Site, script: Script) -> list[dict[str, str]]:
         "turn": "1",
         "candidate": "1",
         "number": "1",
+        "seq": "1",
         "webhook_id": webhook.json().get("id", "whk_0"),
         "model": "double",
     }
@@ -209,7 +210,7 @@ def belongings(site: Site, script: Script) -> list[dict[str, str]]:
 def test_every_route_requires_a_key(site: Site) -> None:
     """Except those listed here. A wrong or expired key, or another scheme, is refused."""
     ids = {"session_id": "ses_0", "turn": "1", "candidate": "1", "number": "1", "webhook_id": "whk_0", "model": "double"}
-    ids |= {"preference_id": "prf_0", "share_id": "shr_0"}
+    ids |= {"preference_id": "prf_0", "share_id": "shr_0", "seq": "1"}
     expired = site.key("ann", expires_at=time.time() - 1)
     listed = operations(site)
     assert len(listed) > 15 and set(listed) > OPEN
@@ -311,7 +312,7 @@ def test_a_picture_is_known_to_the_tenant_that_it_was_made_for_alone(site: Site)
 def test_scopes_bound_what_a_key_may_do(site: Site) -> None:
     """On every route `read` may read and `edit` may change; `admin` may do both, for the tenant that it names."""
     ids = {"session_id": site.edit(site.keys["ann"]).json()["id"], "turn": "1", "candidate": "1", "number": "1"}
-    ids |= {"webhook_id": "whk_0", "preference_id": "prf_0", "model": "double", "share_id": "shr_0"}
+    ids |= {"webhook_id": "whk_0", "preference_id": "prf_0", "model": "double", "share_id": "shr_0", "seq": "1"}
     for scope in ("read", "edit"):
         with site.client(site.key("ann", scope)) as client:
             for operation in operations(site):
@@ -377,7 +378,7 @@ def test_over_https_the_cookie_is_of_this_host_alone(site: Site) -> None:
 def test_a_page_of_another_origin_cannot_use_the_cookie(site: Site, headers: dict[str, str]) -> None:
     """On any route, also where SameSite does not keep the cookie back: another port or subdomain is the same site."""
     ids = {"session_id": site.edit(site.keys["ann"]).json()["id"], "turn": "1", "candidate": "1", "number": "1"}
-    ids |= {"webhook_id": "whk_0", "preference_id": "prf_0", "model": "double", "share_id": "shr_0"}
+    ids |= {"webhook_id": "whk_0", "preference_id": "prf_0", "model": "double", "share_id": "shr_0", "seq": "1"}
     with site.browser(site.keys["ann"]) as browser:
         for operation in operations(site):
             if operation not in OPEN:

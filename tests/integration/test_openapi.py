@@ -54,6 +54,11 @@ OPERATIONS = [
     ("/v1/preferences", "get"),
     ("/v1/preferences/export", "get"),
     ("/v1/preferences/{preference_id}", "delete"),
+    ("/v1/training", "get"),
+    ("/v1/training", "delete"),
+    ("/v1/sessions/{session_id}/training", "get"),
+    ("/v1/sessions/{session_id}/training", "delete"),
+    ("/v1/sessions/{session_id}/critiques/{seq}", "get"),
     ("/v1/webhooks", "post"),
     ("/v1/webhooks", "get"),
     ("/v1/webhooks/{webhook_id}", "get"),
@@ -103,15 +108,15 @@ def existing(api: httpx.Client) -> str:
 
 
 def test_every_operation_has_an_example_or_a_description(api: httpx.Client) -> None:
-    """The document is meant to be read."""
+    """The document is meant to be read. What takes nothing and answers nothing needs no example."""
     paths = api.get("/openapi.json").json()["paths"]
     for path, methods in paths.items():
         for method, operation in methods.items():
             assert operation.get("description"), (path, method)
             assert "500" in operation["responses"], (path, method)
-            told = [r for status, r in operation["responses"].items() if status.startswith("2")]
+            told = [r.get("content") for status, r in operation["responses"].items() if status.startswith("2")]
             told += [operation.get("requestBody"), operation.get("parameters")]
-            assert "example" in json.dumps(told), (path, method)
+            assert "example" in json.dumps(told) or not any(told), (path, method)
 
 
 def test_rates_and_waits_are_documented_where_they_are_sent(api: httpx.Client) -> None:

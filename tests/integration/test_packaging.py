@@ -226,7 +226,7 @@ def test_the_wheel_has_the_packages_data_and_no_dockerfile(tmp_path: Path) -> No
     with zipfile.ZipFile(tmp_path / built.stdout.decode().split()[-1]) as wheel:
         names = [name for name in wheel.namelist() if ".dist-info/" not in name]
         wheel.extractall(tmp_path / "installed")
-    assert {name.partition("/")[0] for name in names} == {"editthinker", "evaluation", "orchestrator", "services"}
+    assert {name.partition("/")[0] for name in names} == {"editthinker", "evaluation", "orchestrator", "services", "training"}
     assert {Path(name).suffix or Path(name).name for name in names} == {
         *(".py", ".lua", ".txt", ".css", ".js", ".html", ".svg", ".toml", ".typed"),
         # Of the vendored Swagger UI.

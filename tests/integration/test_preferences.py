@@ -242,6 +242,28 @@ def test_votes_and_ratings_are_deleted_with_their_session(api: httpx.Client, red
     assert list(raw.scan_iter("*prefer*")) == []
 
 
+def test_many_votes_are_deleted_in_calls_that_do_not_keep_redis_for_long(
+    api: httpx.Client, redis: Process, script: Script
+) -> None:
+    session = create(api, wait=20).json()
+    raw = redis_client.Redis(port=redis.port, db=0)
+    prefix = KeySpace().prefix
+    record = json.dumps({"sessions": [session["id"]]})
+    with raw.pipeline() as calls:
+        for number in range(2_500):
+            calls.hset(f"{prefix}preferences:default", f"prf_{number}", record)
+            calls.zadd(f"{prefix}preferred:default", {f"prf_{number}": number})
+            calls.sadd(f"{prefix}preferences_of:{session['id']}", f"prf_{number}")
+            calls.hincrby(f"{prefix}preference_bytes", "default", len(record))
+        calls.execute()
+    raw.config_resetstat()
+    assert api.delete(session["urls"]["self"]).status_code == 204
+
+    assert list(raw.scan_iter("*prefer*")) == []
+    assert raw.info("commandstats")["cmdstat_spop"]["calls"] == 3
+    assert api.get(session["urls"]["self"]).status_code == 404
+
+
 def test_a_tenant_may_fill_so_many_bytes(api: httpx.Client, redis: Process, script: Script) -> None:
     session = create(api, wait=20).json()
     raw = redis_client.Redis(port=redis.port, db=0)

@@ -104,7 +104,7 @@ def test_a_guest_reaches_nothing_else(server: Target) -> None:
     token = share(server, session)["token"]
     elsewhere = share(server, other)
     ids = {"session_id": session["id"], "turn": "1", "candidate": "1", "number": "1", "share_id": elsewhere["id"]}
-    ids |= {"webhook_id": "whk_0", "preference_id": "prf_0", "model": "double"}
+    ids |= {"webhook_id": "whk_0", "preference_id": "prf_0", "model": "double", "seq": "1"}
     own = re.compile(r"/v1/sessions/\{session_id\}(/events|/image|/source|/mask|/references/\{number\}|/turns/.+)?")
     with guest(server, token) as visitor:
         paths = visitor.get("/openapi.json", params={}).json()["paths"]

@@ -21,6 +21,7 @@
 -- bytes:<tenant>     bytes of its sessions in Redis, by the time at which they leave it (see leave_slot)
 -- made:<tenant>      digests of the pictures made for it, by the second
 -- share:<id>         a link to a session             shares:<tenant>   its links, by the second at which they expire
+-- training           consent to training by tenant      withheld:<tenant>   its sessions that are withheld from it
 -- sizes:<tenant>     bytes of the images of each of its sessions, archived ones too     blobs   their sum by tenant
 -- preferences:<tenant>   what its people prefer, by id; preferred:<tenant>   their ids by the time of their creation
 -- preferences_of:<id>    those of a session, which are deleted with it     preference_bytes   their bytes by tenant

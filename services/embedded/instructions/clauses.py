@@ -22,6 +22,12 @@ _CONDITIONS = ("if", "when", "whenever")
 _WRITERS = ("you", "u", "we", "i")
 _IDLE = {Role.UNKNOWN, Role.FILLER, Role.CONTEXT, Role.NEGATION, Role.STATE, Role.LEVEL, Role.TOO, Role.TO, Role.INSIDE}
 _IDLE.add(Role.PICTURE)
+_GREETING = re.compile(
+    r"(?:(?:a )?(?:very )?good (?:morning|afternoon|evening|day)|morning|hi|hiya|hello|hey|howdy|greetings|dear|yo)"
+    r"(?: (?:to )?(?:you|all|there|again|everyone|everybody|team|folks|guys|mate|sir|madam|dear|my|friend|friends|editor))*"
+)
+_CALLED = ("hi", "hello", "hey", "dear")
+_NAMES = 2  # words of a name behind these
 _VAGUE = ("a", "an", "any", "some", "my", "your")
 Mood = Literal["do", "not", "keep", "except", "why"]
 
@@ -89,16 +95,24 @@ def read_clauses(prompt: str) -> list[Clause]:
 def _without_asides(concepts: list[Concept]) -> list[Concept]:
     """Drop what is said to the reader ("if you have a minute", "I'm no expert"), and words of order that open a clause."""
     out: list[Concept] = []
-    start = 0
+    start, first = 0, True
     while start < len(concepts):
         end = start + 1
         while end < len(concepts) and concepts[end].role not in _ENDS and concepts[end].words[0] not in _CONDITIONS:
             end += 1
         opens = not out or out[-1].role in (Role.BREAK, Role.COMMA, Role.JOIN)
-        if not _is_aside(concepts[start:end], opens=opens):
+        greets = first and _greets(concepts[start : end + 1])
+        first = False
+        if not _is_aside(concepts[start:end], opens=opens, greets=greets):
             out += concepts[start:end]
         start = end
     return [concept for index, concept in enumerate(out) if concept.role is not Role.ORDER or not _orders(out, index)]
+
+
+def _greets(concepts: list[Concept]) -> bool:
+    """Whether words may greet: something follows, and it is not "morning, soft light"."""
+    end, alone = concepts[-1].role, [concept.words for concept in concepts[:-1]] == [("morning",)]
+    return end is Role.BREAK or (end is Role.COMMA and not alone)
 
 
 def _orders(concepts: list[Concept], index: int) -> bool:
@@ -107,16 +121,28 @@ def _orders(concepts: list[Concept], index: int) -> bool:
     return opens and all(following.role is not Role.LOOK for following in concepts[index + 1 : index + 2])
 
 
-def _is_aside(concepts: list[Concept], *, opens: bool) -> bool:
-    """Whether words are about the two who write, and name nothing in or of the picture."""
+def _is_aside(concepts: list[Concept], *, opens: bool, greets: bool) -> bool:
+    """Whether words greet, or are about the two who write, and name nothing in or of the picture."""
     words = [word for concept in concepts for word in concept.words]
+    if greets and (_GREETING.fullmatch(" ".join(words)) or _calls(concepts)):
+        return True
     negated = any(concept.role is Role.NEGATION for concept in concepts)
     if words[0] in _CONDITIONS:
         addressed = words[1:2] and (words[1].split("'")[0] in _WRITERS or (words[1].startswith("it") and negated))
     else:
-        addressed = opens and (words[0] == "sorry" or (negated and words[0].split("'")[0] == "i"))
-    named = [concept for concept in concepts if concept.role not in _IDLE and concept.words != ("too", "much")]
+        said = words[1:] if concepts[0].role in _ENDS else words
+        said = said[1:] if said[:1] == ["i"] else said
+        polite = said[:1] == ["hope"] or said[:2] == ["how", "are"]  # "I hope you are well"
+        polite = polite and any(word.split("'")[0] in _WRITERS for word in said)
+        addressed = polite or (opens and (words[0] == "sorry" or (negated and words[0].split("'")[0] == "i")))
+    named = [one for one in concepts if one.role not in {*_IDLE, *_ENDS} and one.words != ("too", "much")]
     return bool(addressed) and all(concept.role is Role.DETERMINER and concept.words[0] in _VAGUE for concept in named)
+
+
+def _calls(concepts: list[Concept]) -> bool:
+    """Whether a name is greeted: "Hi Anna"."""
+    names = concepts[1:]
+    return concepts[0].words[0] in _CALLED and len(names) <= _NAMES and all(one.role is Role.UNKNOWN for one in names)
 
 
 def _spelled(token: Token) -> Token:
@@ -181,6 +207,10 @@ def _measured_looks(concepts: list[Concept]) -> list[Concept]:
     return out
 
 
+def _belongs(comma: Concept, following: Concept) -> bool:
+    return following.role is Role.QUOTE or (comma.words == (":",) and following.role in (Role.AMOUNT, Role.LEVEL))
+
+
 def _split(concepts: list[Concept]) -> list[Clause]:
     clauses: list[Clause] = []
     current = Clause()
@@ -192,8 +222,8 @@ def _split(concepts: list[Concept]) -> list[Clause]:
 
     for index, concept in enumerate(concepts):
         following = concepts[index + 1] if index + 1 < len(concepts) else None
-        if concept.role is Role.COMMA and following is not None and following.role is Role.QUOTE:
-            continue  # 'caption: "Hello"'
+        if concept.role is Role.COMMA and following is not None and _belongs(concept, following):
+            continue  # 'caption: "Hello"', "brightness: +20%"
         if concept.role in (Role.BREAK, Role.COMMA, Role.JOIN) or _splits_with(concept, following, current):
             if not current.concepts:
                 current.joined = current.joined and concept.role is not Role.BREAK

@@ -26,10 +26,17 @@ def contradictions(
         Refusal(f"{first}” and “{second}", "these contradict each other; ask for one of them")
         for first, second in (*_opposed(operations), *_looks(looks))
     ] + [
-        Refusal(operation.clause, "this is asked for and ruled out in one instruction; say which holds")
-        for operation in operations
-        if operation.kind in forbidden or (operation.kind, 1 if operation.amount > 0 else -1) in unwanted
+        Refusal(words, "this is asked for and ruled out in one instruction; say which holds")
+        for words in (
+            *(one.clause for one in operations if one.kind in forbidden or (one.kind, 1 if one.amount > 0 else -1) in unwanted),
+            *(look.words for look in looks if Kind.MONOCHROME in forbidden and _is_colourless(look)),
+        )
     ]
+
+
+def _is_colourless(look: NamedLook) -> bool:
+    """Whether a look takes all colour away."""
+    return float(TABLE["looks"][look.name]["figures"].get("chroma", 1.0)) == 0
 
 
 def _opposed(operations: Sequence[Operation]) -> Iterator[tuple[str, str]]:

@@ -54,7 +54,9 @@ def read(clause: Clause, text: str) -> Operation | None:
 
 def _crop(clause: Clause, text: str) -> Operation | None:
     """``crop to 16:9``, ``crop to a square``, ``crop by 10%``, ``crop the top by 10%``."""
-    named = clause.has(Role.CROP) or (clause.has(Role.SQUARE) and clause.has(Role.CHANGE))
+    whole = clause.has(Role.TO, Role.PICTURE) or any(concept.words == ("it",) for concept in clause.concepts)
+    cuts = whole and any(concept.entry.word == "less" for concept in clause.all(Role.VERB))  # "cut it to a square"
+    named = clause.has(Role.CROP) or (clause.has(Role.SQUARE, Role.RATIO) and (cuts or clause.has(Role.CHANGE)))
     if not named or clause.has(Role.OPERATION, Role.TONAL):
         return None
     ratio, sides = clause.first(Role.RATIO), clause.has(Role.AREA)
@@ -119,6 +121,8 @@ def _border(clause: Clause, text: str) -> Operation | None:
     verb = clause.first(Role.VERB)
     if verb is not None and verb.entry.sign < 0:
         raise UnreadableError("a border in the picture is not recognised; it can be cropped away (“crop by 5%”)")
+    if verb is not None and verb.entry.word == "more" and verb.words != ("set",):
+        raise UnreadableError(_BORDERS)  # "a stronger frame for the bike"
     return _drawn(Kind.BORDER, clause, text, _MAX_BORDER)
 
 

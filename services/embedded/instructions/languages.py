@@ -8,7 +8,7 @@ from functools import cache, lru_cache
 
 from services.embedded.instructions.colour_names import COLOURS
 from services.embedded.instructions.table import SPELLING, TABLE, replacements_of
-from services.embedded.instructions.vocabulary import STARTS, VOCABULARY, Role
+from services.embedded.instructions.vocabulary import LOOKS, STARTS, VOCABULARY, Role
 
 _WORD = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)?")  # noqa: RUF001 - a typographic apostrophe
 _QUOTED = re.compile(r'"[^"\n]{0,200}"|“[^”\n]{0,200}”|«[^»\n]{0,200}»|「[^」\n]{0,200}」')
@@ -26,34 +26,11 @@ _SCRIPTS = {
     "CJK": "Chinese",
 }
 _TWO_HITS = 2
-_AMBIGUOUS = frozenset(
-    [
-        "hell",
-        "alt",
-        "rot",
-        "die",
-        "pas",
-        "plus",
-        "mas",
-        "pon",
-        "con",
-        "son",
-        "no",
-        "sin",
-        "net",
-        "bas",
-        "des",
-        "un",
-        "la",
-        "le",
-        "in",
-        "film",
-        "sepia",
-        "vignette",
-    ]
-)
-"""Words of another language that are English words as well: alone they tell nothing."""
+_AMBIGUOUS = frozenset(TABLE["spelling"]["ambiguous"].split())
 _CONNECTIVES = ("and", "with", "but", "not", "make", "more", "less", "than", "little")
+_COLOURS = ("orange", "yellow", "purple", "magenta", "turquoise", "black", "white", "green", "brown")
+_CORRECTED = {Role.OPERATION, Role.TONAL, Role.VERB, Role.AREA, Role.LEVEL, Role.CROP, Role.SQUARE, Role.BORDER, Role.ROTATE}
+_CORRECTED |= {Role.CLOCKWISE, Role.COUNTERCLOCKWISE, Role.HORIZONTAL, Role.VERTICAL, Role.UPSIDE_DOWN}
 _SHORT, _SHORTEST = 5, 3  # letters of a word that lacks one or doubles one, and that has two swapped
 _ENOUGH = 0.5  # share of the words that a language must know for the text to be put into English
 
@@ -127,22 +104,28 @@ def language_of(text: str) -> str:
 
 @cache
 def _mistyped() -> dict[str, str]:
-    """What single mistyped words stand for: those that name an operation, a direction, a place, a colour, or link others.
+    """What mistyped words stand for: those of operations, looks, directions, places and colours, and those that link others.
 
-    Two letters are swapped, one is missing, or one is doubled. A wrong letter is as often another word ("bolder", "contract").
+    Two letters are swapped, one is missing, or one is doubled. A wrong letter is as often another word ("bolder", "contract"),
+    and so are some of these ("cats", "boots"), or they may be two words ("tited").
     """
-    roles = {Role.OPERATION, Role.TONAL, Role.VERB, Role.AREA, Role.CROP, Role.ROTATE, Role.BORDER}
-    words = {phrase[0] for phrase, entry in VOCABULARY.items() if len(phrase) == 1 and entry.role in roles}
-    words |= {"orange", "yellow", "purple", "magenta", "turquoise", "black", "white", "green", "brown", *_CONNECTIVES}
-    out: dict[str, str] = {}
-    for word in sorted(words):
+    words = {word for phrase, entry in VOCABULARY.items() if entry.role in _CORRECTED for word in phrase}
+    words |= {word for phrase in LOOKS for word in phrase} | {*_COLOURS, *_CONNECTIVES}
+    out: dict[str, set[str]] = {}
+    for word in words:
         for at in range(1, len(word)):
             swapped = word[:at] + word[at : at + 2][::-1] + word[at + 2 :]
             shorter, doubled = word[:at] + word[at + 1 :], word[:at] + word[at - 1 :]
             alike = [swapped] if len(word) > _SHORTEST or word in _CONNECTIVES else []
-            alike += [shorter, doubled] if len(word) > _SHORT else []
-            out |= {other: word for other in alike if other != word}
-    return out
+            for other in alike + ([shorter, doubled] if len(word) > _SHORT else []):
+                out.setdefault(other, set()).add(word)
+    right = {*TABLE["spelling"]["right"].split()}
+    return {other: min(meant) for other, meant in out.items() if other not in right and len({*map(_meaning, meant)}) == 1}
+
+
+def _meaning(word: str) -> object:
+    entry = VOCABULARY.get((word,))
+    return LOOKS.get((word,)) or (word if entry is None else (entry.role, entry.kind, entry.sign, entry.word))
 
 
 def corrected(word: str) -> str:

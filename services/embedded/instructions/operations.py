@@ -215,5 +215,6 @@ HUE_KINDS = frozenset({Kind.EXPOSURE, Kind.WARMTH, Kind.HUE, Kind.VIBRANCE, Kind
 """Operations that a range of hues can confine, as in the panels of photo editors: a soft band of hues is enough for them."""
 COLOUR_KINDS = frozenset(
     {Kind.WHITE_BALANCE, Kind.WARMTH, Kind.TINT, Kind.HUE, Kind.VIBRANCE, Kind.SATURATION, Kind.OVERLAY, Kind.SPLIT_TONE}
+    | {Kind.MONOCHROME, Kind.SEPIA}
 )
 """Operations that change colour and nothing else."""

@@ -47,6 +47,10 @@ MAX_LENGTH = 4000
 """Characters of an instruction that are parsed."""
 _MAGENTAS, _GREENS = ("magenta", "fuchsia", "pink"), ("green", "lime")
 _BLUES, _YELLOWS = ("blue", "cyan", "skyblue"), ("yellow", "orange", "gold", "amber")
+_CODE = re.compile(r"\w\(\s*(?:['\"“)]|\w+\s*=)|[^\W\d]\.[^\W\d]\w*\(|^\s*\w+\([^()]*\)\W*$")
+"""A call: of a text, of nothing, with a named argument, of a method, or alone."""
+_WRITTEN = re.compile(r"(['\"“])[^'\"”\n]{0,200}(['\"”])")
+_IS_CODE = "this looks like code; say in words what should change (“make it darker”)"
 _UNKNOWN = f"this was not understood; {POSSIBLE}"
 _NOTHING = "nothing to change was asked for"
 _TAKEN_BACK = "something is asked for and taken back; ask for what should change"
@@ -71,6 +75,9 @@ _STRESS = {0.06: 0.3, 0.12: 0.45, 0.15: 0.55, 0.3: 0.9, 0.55: 1.5, 0.8: 1.9, 1.0
 """How strong a look is that is asked for with an amount in words."""
 _NOUNS = frozenset({Kind.GRAIN, Kind.VIGNETTE, Kind.HAZE, Kind.GLOW, Kind.SEPIA, Kind.MONOCHROME})
 _DIRECTED = frozenset(kind for kind, spec in SPECS.items() if spec.signed) - _NOUNS
+_ADJECTIVES = ("y", "ic", "al", "ed", "ous")
+_THINGS = ("candy", "documentary", "fantasy", "hospital", "laboratory")
+"""Looks of these endings that are nouns: "add a hospital" asks for a thing."""
 _LESS = 0.6  # of the amount without a limit
 _SHOWN = 80
 
@@ -127,12 +134,16 @@ def _stated(question: re.Match[str]) -> str:
     return question[1] + " " * (len(question[0]) - len(question[1]))
 
 
-def _is_remark(clauses: Sequence[Clause]) -> bool:
-    """Whether nothing is said but one quality: "cool, thanks", "sharp!"."""
+def _no_order(text: str, clauses: Sequence[Clause]) -> str | None:
+    """Why a text asks for nothing, if so: it is code, or says nothing but one quality ("cool, thanks", "sharp!")."""
+    if _CODE.search(_WRITTEN.sub(r"\1\2", text)):
+        return _IS_CODE
     said = [concept for clause in clauses for concept in clause.concepts if concept.role not in (Role.FILLER, Role.CHATTER)]
-    quality = said[0] if len(said) == 1 else None
-    bare = quality is not None and len(quality.words) == 1 and quality.entry.form in ("mild", "adjective")
-    return bare and quality is not None and quality.entry.kind in {*_DIRECTED, Kind.SHARPEN}
+    if len(said) != 1 or not _EXCLAIMED.search(text):
+        return None
+    quality = said[0].entry
+    bare = len(said[0].words) == 1 and quality.form in ("mild", "adjective")
+    return _REMARK if bare and quality.kind in {*_DIRECTED, Kind.SHARPEN} else None
 
 
 @lru_cache(maxsize=512)
@@ -145,8 +156,8 @@ def parse(prompt: str) -> Instruction:
     clauses = read_clauses(text)
     for clause in clauses:
         _read_clause(reading, clause)
-    if _EXCLAIMED.search(text) and _is_remark(clauses):
-        reading.refuse(original.strip()[:_SHOWN], _REMARK)
+    if (reason := _no_order(original, clauses)) is not None:
+        reading.refusals = [Refusal(original.strip()[:_SHOWN], reason)]
     if Kind.BLUR in reading.forbidden:  # whose noise is reduced, loses detail
         for at, one in enumerate(reading.operations):
             if one.kind is Kind.DENOISE and not one.explicit:
@@ -332,7 +343,9 @@ def _point_back(clause: Clause, named: ClauseRegion, sliders: Sliders, fault: Op
 
 
 def _read_adjustments(reading: _Reading, clause: Clause, text: str, faults: Sequence[Operation]) -> None:
-    if all(concept.role in _SAYS_NOTHING for concept in clause.concepts) and not (reading.chain and clause.has(Role.LEVEL)):
+    smooth = any(concept.entry.word == "clean" for concept in clause.concepts)  # a quality too: "sharp but smooth"
+    silent = not smooth and all(concept.role in _SAYS_NOTHING for concept in clause.concepts)
+    if silent and not (reading.chain and clause.has(Role.LEVEL)):
         return  # "please", "I love this picture"
     if _may_describe(clause):
         reading.described.append(clause.concepts)
@@ -421,10 +434,14 @@ def _is_recoloured(clause: Clause) -> bool:
 
 def _adds_a_thing(clause: Clause) -> bool:
     """Whether a look's word is what should be added ("add a spaceship", not "add a sci-fi look")."""
-    concepts = clause.concepts
+    like = next((at for at, concept in enumerate(clause.concepts) if concept.role is Role.LIKE), None)
+    concepts = clause.concepts[:like] if like else clause.concepts
     if not any(concept.entry.word == "add" for concept in clause.all(Role.VERB)):
         return False
     last = concepts[-1]
+    quality = len(last.words) == 1 and last.words[0].endswith(_ADJECTIVES) and last.words[0] not in _THINGS
+    if quality or last.words[-1] in ("look", "finish"):
+        return False  # "give it a wintry, icy feel", "a matte finish"
     before = concepts[-2] if len(concepts) > 1 else last
     return last.role is Role.LOOK and last.entry.kind is None and before.words[-1] in ("a", "an", "some", "the")
 

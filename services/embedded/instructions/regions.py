@@ -13,6 +13,7 @@ _POINTERS = frozenset(
     {"the", "this", "that", "these", "those", "all", "any", "every", "his", "her", "their", "my", "your", "our"}
 )
 _NAMES_AFTER = (Role.TONAL, Role.LOOK, Role.AREA, Role.HUES, Role.BORDER, Role.PICTURE, Role.TEXT)
+_OF_TONES = (Kind.WARMTH, Kind.TINT, Kind.SATURATION)
 _UNREAD = (Role.UNKNOWN, Role.REFUSED)
 
 
@@ -80,8 +81,12 @@ def find_region(clause: Clause) -> ClauseRegion:
 
 
 def _has_area_before(concepts: list[Concept], index: int) -> bool:
-    """Whether "part" or "tones" follows what says which: "the left part", "the red tones"."""
-    return index > 0 and concepts[index - 1].role in (Role.AREA, Role.HUES, Role.TONAL, Role.COLOUR)
+    """Whether "part" or "tones" follows what says which: "the left part", "the red tones", or how: "warmer tones"."""
+    if index == 0:
+        return False
+    before, pointed = concepts[index - 1], index > 1 and concepts[index - 2].words[-1] in _POINTERS
+    how = before.entry.kind in _OF_TONES and not pointed and concepts[index].words == ("tones",)
+    return how or before.role in (Role.AREA, Role.HUES, Role.TONAL, Role.COLOUR)
 
 
 def _is_of_the_picture(concepts: list[Concept], start: int, end: int) -> bool:
@@ -105,6 +110,8 @@ def _is_pointed_at(concepts: list[Concept], index: int) -> bool:
         return False
     if before.role in (Role.EXCEPT, Role.ONLY):
         return True
+    if before.role is Role.EVERYTHING and any(concept.entry.kind is Kind.OVERLAY for concept in concepts[: index - 1]):
+        return False  # "tint everything green"
     named_after = after is not None and (after.role in _NAMES_AFTER or after.entry.kind is Kind.OVERLAY)
     return (before.role is Role.EVERYTHING or before.words[-1] in _POINTERS) and not named_after
 

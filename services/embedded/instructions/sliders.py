@@ -15,6 +15,8 @@ _PERCENT_FROM = 10  # "12.5" is percent, "1.5" a factor
 _DOWN_WHEN_DEEPENED = frozenset({*TONES, Kind.EXPOSURE})
 _TOO_MUCH = "an amount is at most 100 %, or two stops of exposure"
 _ONE_AMOUNT = "a change has one amount"
+_CLEANED = "only noise and haze are cleaned away (“clean up the noise”); say what should change (“softer”, “less contrast”)"
+_UNSHADED = "shade is not taken away without a model; the shadows can be made lighter (“lift the shadows by 20%”)"
 _UNITS = "an amount is in percent (“by 20%”), of exposure also in stops, of a hue or a rotation in degrees"
 
 
@@ -188,8 +190,17 @@ def share(concept: Concept, kind: Kind) -> float:
 
 
 def finish(draft: Draft, region: Region, clause: str) -> Operation | None:
-    """The operation of a draft; None for a noun without a direction, or less of what can only be added ("less glow")."""
+    """The operation of a draft; None for a noun without a direction, or less of what can only be added ("less glow").
+
+    Raises:
+        UnreadableError: its verb is not for it ("remove the shadows", "clean up the contrast").
+    """
     kind, amount = draft.kind, draft.signed
+    verb = "" if draft.verb is None else draft.verb.entry.word
+    if verb == "clean" and kind not in (Kind.GRAIN, Kind.DENOISE, Kind.HAZE):
+        raise UnreadableError(_CLEANED)
+    if verb == "remove" and kind in (Kind.SHADOWS, Kind.BLACKS):
+        raise UnreadableError(_UNSHADED)
     if draft.direction == 0:
         return None
     if draft.tonal is not None and kind not in TONES:

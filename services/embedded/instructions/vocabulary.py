@@ -60,6 +60,8 @@ class Entry:
 
 LONGEST = 6
 _SEPARATORS = re.compile(r"[-\s]+")
+_VERY, _FAINT = ("very", "ever so", "oh so", "so", "just", "really", "extremely"), 0.06
+"""What makes "slightly" and its like less, and how much that is."""
 _DEFAULTS = {"mild": 0.2, "slight": 0.1, "complaint": 0.4}
 
 
@@ -79,10 +81,13 @@ def _entries() -> Iterator[tuple[str, Entry]]:
         yield text, Entry(Role.AREA, area=Area(name))
     for name, text in TABLE["verbs"].items():
         word, _, percent = name.partition("_")
-        yield text, Entry(Role.VERB, sign=-1 if word in ("less", "remove") else 1, value=int(percent or 0) / 100, word=word)
+        sign = -1 if word in ("less", "remove", "clean") else 1
+        yield text, Entry(Role.VERB, sign=sign, value=int(percent or 0) / 100, word=word)
     for section, role in (("levels", Role.LEVEL), ("sizes", Role.SIZE)):
         for percent, text in TABLE[section].items():
             yield text, Entry(role, value=int(percent) / 100)
+    faint = [phrase for phrase in phrases_of(TABLE["levels"]["12"]) if phrase.endswith("ly")]
+    yield ", ".join(f"{very} {word}" for very in _VERY for word in faint), Entry(Role.LEVEL, value=_FAINT)
     for name, text in TABLE["tonal"].items():
         yield text, Entry(Role.TONAL, Kind(name), 0)
     for name, forms in TABLE["operations"].items():

@@ -60,7 +60,11 @@ _FACTORS = frozenset({"contrast", "chroma"})
 
 
 def joined(looks: Iterable[tuple[Look, float]]) -> Look:
-    """Several looks at once, each `strength` times as strong as described: differences add, factors multiply."""
+    """Several looks at once, each `strength` times as strong as described.
+
+    Factors multiply, casts add, and of two differences in one direction the larger counts: candlelight at night is no darker
+    than night.
+    """
     out = Look()
     for look, strength in looks:
         values: dict[str, Any] = {}
@@ -73,7 +77,8 @@ def joined(looks: Iterable[tuple[Look, float]]) -> Look:
             elif isinstance(before, tuple):
                 values[name] = (before[0] + value[0] * strength, before[1] + value[1] * strength)
             else:
-                values[name] = before + value * strength
+                one, other = before, value * strength
+                values[name] = max(one, other, key=abs) if one * other > 0 else one + other
         out = Look(**values)
     return out
 

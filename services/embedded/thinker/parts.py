@@ -28,7 +28,12 @@ NOT_UNDERSTOOD = 1.0
 """The score when nothing of the instruction can be judged."""
 _ALL_OR_NOTHING = frozenset({Kind.MONOCHROME, Kind.INVERT})
 _INVISIBLE = 0.25  # CIELAB of expected change below which an operation is not measured
-_FAR_OFF = re.compile(r"\b(far|way|much|really|extremely)\s+too\b", re.IGNORECASE)
+_FAR_OFF = re.compile(
+    r"\b(far|way|much|really|extremely)\s+too\b|\b(?:hardly|barely|can['\u2019]?t|cannot) see\b"
+    r"|\b(?:under|over)[- ]?exposed\b|\bblown[- ]out\b|\bblinding\b",
+    re.IGNORECASE,
+)
+_FAR, _HALF = 0.85, 0.5  # of the way to normal, behind "far too" and the others
 _NORMAL = 44.0  # mean L* of a picture that is no longer called dark; 12 more is not yet called bright
 _KEEPS = re.compile(r"\b(keep|preserve|protect|retain|maintain)(ing|s)?\b[^,.;!]*", re.IGNORECASE)
 _KEPT_ANYWAY = re.compile(r"\b(everything|rest|else|details?|composition|framing|size|as (it|they) (is|are))\b", re.IGNORECASE)
@@ -130,13 +135,19 @@ def _to_the_eye(evidence: Evidence, part: Part, operation: Operation) -> Part:
             return part
         figure = f"{part.description}, and contrast is {rise:.2f} times the source's in the end"
         return replace(part, done=max(0.2, seen), ratio=None, description=figure)  # from 0.2 on, more of it is asked for
-    if operation.kind is not Kind.EXPOSURE or not _FAR_OFF.search(operation.clause):
+    words = _FAR_OFF.search(operation.clause)
+    if operation.kind is not Kind.EXPOSURE or words is None:
         return part
     before, now = float(start.mean[0]), float(after.mean[0])
     normal = max(_NORMAL, before + 6) if up else min(_NORMAL + 12, before - 6)
     share = (now - before) / (normal - before)
     description = f"mean lightness L* is {now:.0f}, normal is {normal:.0f}"
-    return replace(part, done=min(part.done, float(np.clip(share / 0.85, -1, 1))), ratio=share, description=description)
+    return replace(
+        part,
+        done=min(part.done, float(np.clip(share / (_FAR if words[1] else _HALF), -1, 1))),
+        ratio=share,
+        description=description,
+    )
 
 
 def _along_with_a_look(evidence: Evidence, operation: Operation) -> Part:

@@ -28,6 +28,7 @@ DEAD_ZONE = 0.02
 _GRAIN_PER_SHARE = 10.0  # L* of noise at 100 %
 _CLOSE_ENOUGH = 9.4
 _TINTS = ("red", "orange", "gold", "yellow", "green", "teal", "skyblue", "blue", "purple", "magenta", "hotpink")
+_OVERLAYS = (*_TINTS, "steelblue")  # the blue of cyanotypes; in shadows it is too pale for an evening
 
 
 def refine(evidence: Evidence, parts: Sequence[Part], turn_instruction: str, semantic: float) -> str:
@@ -83,21 +84,23 @@ def _sliders_for(look: Look) -> list[Operation]:
     sliders = [Operation(kind, 0.0, explicit=True) for kind in kinds]
     for area, shift in ((Area.SHADOWS, look.shadows), (Area.HIGHLIGHTS, look.highlights)):
         if coloured and np.hypot(*shift) >= 3.0:
-            sliders.append(Operation(Kind.SPLIT_TONE, 0.0, Region((Term(area),)), _tint_colour(*shift), explicit=True))
+            sliders.append(Operation(Kind.SPLIT_TONE, 0.0, Region((Term(area),)), _tint_colour(shift, _TINTS), explicit=True))
     if not coloured and look.cast != (0.0, 0.0):
         warm = look.cast[1] > 0
-        sliders.append(Operation(Kind.SEPIA if warm else Kind.OVERLAY, 0.5, colour=None if warm else _tint_colour(*look.cast)))
+        sliders.append(
+            Operation(Kind.SEPIA if warm else Kind.OVERLAY, 0.5, colour=None if warm else _tint_colour(look.cast, _OVERLAYS))
+        )
     return sliders
 
 
-def _tint_colour(a: float, b: float) -> Colour:
-    """The colour word whose hue lies nearest to (a*, b*), of those that work as a tint."""
+def _tint_colour(shift: tuple[float, float], names: Sequence[str]) -> Colour:
+    """The colour word of `names` whose hue lies nearest to (a*, b*)."""
 
     def nearness(name: str) -> float:
         shade = np.array(colour_to_lab(COLOURS[name])[1:])
-        return float(shade @ (a, b) / np.hypot(*shade))
+        return float(shade @ shift / np.hypot(*shade))
 
-    best = max(_TINTS, key=nearness)
+    best = max(names, key=nearness)
     return Colour(best, COLOURS[best])
 
 

@@ -141,13 +141,14 @@ async def test_the_prefix_is_the_same_in_every_turn(desk: Desk) -> None:
 
 @pytest.mark.parametrize("name", BOTH)
 async def test_a_critique_comes_back(desk: Desk, name: FormatName) -> None:
-    """With what it cost."""
+    """With what it cost, and its text as it came."""
     usage = {"prompt_tokens": 2000, "completion_tokens": 50, "prompt_tokens_details": {"cached_tokens": 1500}}
-    desk.answers = [JSONResponse(completion(FORMATS[name].bind().render(CRITIQUE), usage=usage))]
+    text = FORMATS[name].bind().render(CRITIQUE)
+    desk.answers = [JSONResponse(completion(text, usage=usage))]
+    found = await critique(desk, spoken=dialect(name))
 
-    assert await critique(desk, spoken=dialect(name)) == CritiqueReply(
-        3.0, 7.5, "too cold", "warmer light", Usage(2000, 50, 1500)
-    )
+    assert found == CritiqueReply(3.0, 7.5, "too cold", "warmer light", Usage(2000, 50, 1500), text=text, prompt=found.prompt)
+    assert len(found.prompt or "") == 32
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import html
 import re
 from importlib.resources import files
 
@@ -16,6 +17,11 @@ from services.serving.origins import OriginPolicy
 
 FOLDER = files("orchestrator").joinpath("studio")
 SCRIPTS = sorted(name for name in studio.studio().assets if name.endswith(".js"))
+
+
+SCREENS = [
+    f"/studio{path}" for path in ("", "/sessions", "/sessions/ses_1", "/shared/shr_0.ses_1.x", "/blind", "/operator", "/x")
+]
 
 
 async def ask(path: str, **headers: str) -> httpx.Response:
@@ -64,18 +70,56 @@ async def test_the_policy_allows_no_script_of_anywhere_else_and_no_text_that_bec
     assert studio.POLICY.endswith("require-trusted-types-for 'script'; trusted-types lit-html")
 
 
-async def test_the_page_loads_only_files_of_the_package_that_browsers_keep_for_good() -> None:
-    page = (await ask("/studio")).text
-    names = re.findall(r'(?:src|href)="([^"]+)"', page)
-
-    # Every script at once: each would be asked for only when the one that imports it was read.
-    scripts = {name for name in studio.studio().assets if name.endswith(".js")}
-    assert {name.partition("/assets/")[2].partition("/")[2] for name in names} == scripts | {"tokens.css", "page.css", "icon.svg"}
+@pytest.mark.parametrize("path", SCREENS)
+async def test_a_page_loads_only_files_of_the_package_that_browsers_keep_for_good(path: str) -> None:
+    page = (await ask(path)).text
+    names = [name for name in re.findall(r'(?:src|href)="([^"]+)"', page) if not name.startswith("/v1/")]
     for name in names:
         found = await ask(name)
         assert found.status_code == 200, name
         assert found.headers["cache-control"] == "public, max-age=31536000, immutable"
     assert "<style" not in page and not re.search(r"<script(?![^>]* src=)", page)
+
+
+@pytest.mark.parametrize("path", SCREENS)
+async def test_a_page_asks_at_once_for_every_script_of_its_screen_and_for_no_other(path: str) -> None:
+    """Each would be asked for only when the one that imports it was read."""
+    text = {name: asset.content.decode() for name, asset in studio.studio().assets.items() if name.endswith(".js")}
+    # What app.js itself says about the path.
+    branches = re.findall(r'startsWith\("/studio/(\w+/)"\)\) return import\("\./(.+?)"\)', text["app.js"])
+    others = re.findall(r'"/studio/(\w+)": \(\) => import\("\./(.+?)"\)', text["app.js"])
+    (start,) = re.findall(r'\?\? \(\(\) => import\("\./(.+?)"\)', text["app.js"])
+    below = path.removeprefix("/studio").removeprefix("/")
+    screen = dict(others).get(below) or next((name for start, name in branches if below.startswith(start)), start)
+    needed: set[str] = set()
+    left = ["app.js", screen]
+    while left:
+        name = left.pop()
+        needed.add(name)
+        left += set(re.findall(r'(?:from|^import) "\./(.+)";$', text[name], re.MULTILINE)) - needed
+
+    page = (await ask(path)).text
+    preloaded = re.findall(r'<link rel="modulepreload" href="/studio/assets/\w+/([^"]+)">', page)
+    assert len(preloaded) == len(set(preloaded))
+    assert set(preloaded) == needed
+
+
+@pytest.mark.parametrize(
+    ("path", "picture"),
+    [
+        ("/studio/sessions/ses_0a1", "/v1/sessions/ses_0a1/source?max_side=256&format=webp&compression=90"),
+        ('/studio/sessions/ses_0a1"><script>', None),
+        ("/studio/sessions/ses_0a1/x", None),
+        ("/studio/sessions", None),
+        ("/studio/shared/shr_0.ses_1.x", None),
+    ],
+)
+async def test_the_page_of_a_session_asks_for_its_first_picture_at_once(path: str, picture: str | None) -> None:
+    page = (await ask(path)).text
+
+    found = re.findall(r'<link rel="preload" as="image" crossorigin fetchpriority="high" href="(.+)">', page)
+    assert [html.unescape(each) for each in found] == ([picture] if picture else [])
+    assert "{" not in page
 
 
 @pytest.mark.parametrize("name", SCRIPTS)

@@ -9,7 +9,7 @@ from typing import get_args
 import pytest
 from pydantic_settings import BaseSettings
 
-from orchestrator.api import events, export, health, images, preferences, provenance, sessions, shares, webhooks
+from orchestrator.api import events, export, health, images, preferences, provenance, sessions, shares, training, webhooks
 from orchestrator.loop import events as ev
 from orchestrator.settings import Settings
 from services.editor.pipelines import NAMES
@@ -18,7 +18,7 @@ from services.errors import TABLE
 from services.thinker.settings import Settings as ThinkerSettings
 
 ROOT = Path(__file__).parents[3]
-SOURCES = [path for folder in ("editthinker", "evaluation", "orchestrator", "services") for path in (ROOT / folder).rglob("*.py")]
+SOURCES = [path for folder in ("editthinker", "evaluation", "orchestrator", "services", "training") for path in (ROOT / folder).rglob("*.py")]
 PAGES = sorted(str(page.relative_to(ROOT)) for page in [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
 #: Pages about the code as it is now; the changelog and the decisions also name what is gone.
 CURRENT = [page for page in PAGES if page != "CHANGELOG.md" and not page.startswith("docs/decisions/")]
@@ -110,7 +110,7 @@ def test_every_route_and_event_is_documented() -> None:
     text = read("docs/api.md")
     endings = {"edits", "sessions", "events", "image", "source", "cancel", "feedback", "export", "models"}
     endings |= {"health", "healthz", "readyz", "metrics", "webhooks", "test", "rotate_secret", "deliveries", "references", "mask"}
-    endings |= {"answer", "preview", "preferences", "provenance", "shares"}
+    endings |= {"answer", "preview", "preferences", "provenance", "shares", "training", "critiques"}
     for router in (
         images.router,
         sessions.router,
@@ -118,6 +118,7 @@ def test_every_route_and_event_is_documented() -> None:
         events.router,
         export.router,
         preferences.router,
+        training.router,
         webhooks.router,
         provenance.router,
         health.router,

@@ -583,8 +583,100 @@ REASONS_WHY = {
     "last summer": REFUSED,
     "first summer": REFUSED,
 }
+# Said in words of one's own.
+OWN_WORDS = {
+    "cut it to a square": "crop+",
+    "cut it down to 4:5": "crop+",
+    "make it 16:9": "crop+",
+    "cut the square": REFUSED,
+    "reduce the contrast to a square": REFUSED,
+    "sprinkle some film grain over it": "grain+",
+    "sprinkle sugar on it": REFUSED,
+    "throw in a vignette": "vignette+",
+    "throw out the grain": "denoise+",
+    "pop a vignette on it": "vignette+",
+    "slap a white border on it": "border+",
+    "slap a hat on him": REFUSED,
+    "drop in some grain": "grain+",
+    "drop the noise": "denoise+",
+    "smooth away the noise": "denoise+",
+    "smooth the grain away": "denoise+",
+    "clean up the haze": "haze-",
+    "take the noise away": "denoise+",
+    "smooth the skin": REFUSED,
+    "clean up the shadows": REFUSED,
+    "clean whites": REFUSED,
+    "clean it up": REFUSED,
+    "remove the shadows": REFUSED,
+    "warm it ever so gently": "warmth+",
+    "darken it oh so slightly": "exposure-",
+    "a smidge warmer": "warmth+",
+    "brighten it by a hair": "exposure+",
+    "put a hair on the man": REFUSED,
+    "brightness: +20%, contrast: -10%": "exposure+ contrast-",
+    "exposure: half a stop": "exposure+",
+    "waremr tones": "warmth+",
+    "give it a wintry, rainy feel": "winter rainy",
+    "give it a matte finish": "matte",
+    "add a spaceship": REFUSED,
+    "add a hospital": REFUSED,
+    "brighten the warmer tones": REFUSED,
+    "tint the whole thing green, faintly": "overlay+",
+    "make everything blue": REFUSED,
+    "a stronger frame for the bike": REFUSED,
+    "weniger Sättigung und mehr Schärfe": "saturation- sharpen+",
+}
+GREETINGS = {
+    "Good morning! Could you please make it warmer?": "warmth+",
+    "Hi Anna, make it warmer": "warmth+",
+    "Hi! I hope you are well. Make it warmer.": "warmth+",
+    "Dear editor, please make it warmer": "warmth+",
+    "Good morning": REFUSED,
+    "morning, soft light": REFUSED,
+    "make it look like a good morning": REFUSED,
+    "I hope it gets warmer": REFUSED,
+}
+MISTYPED = {
+    "crop it to a sqaure": "crop+",
+    "make it waremr": "warmth+",
+    "flip it horizontaly": "flip_horizontal+",
+    "golden huor": "golden hour",
+    "vintge look": "vintage",
+    "slighlty warmer": "warmth+",
+    # Words of their own.
+    "remove the cats": REFUSED,
+    "make the boots brighter": REFUSED,
+    "titled picture": REFUSED,
+    "cloud": REFUSED,
+    # Tilted or tinted?
+    "tited": REFUSED,
+}
+CODE = {
+    "print('darker')": "code",
+    'print("darker");': "code",
+    "image.rotate(90)": "code",
+    "img.filter(BLUR)": "code",
+    "blur(radius=2)": "code",
+    "invert()": "code",
+    "brightness(0.2)": "code",
+    'print "SALE" at the bottom': "text+",
+    'add the text "print()" at the bottom': "text+",
+    "make it warmer (20%)": "warmth+",
+    "make it warmer(20%)": "warmth+",
+    "[make it darker]": "exposure-",
+}
+WITH_AND_WITHOUT_COLOUR = {
+    "a full-colour black and white": "in colour or without it",
+    "make it black and white, full of colour": "in colour or without it",
+    "sepia in full colour": "in colour or without it",
+    "black and white but keep the colours": "ruled out",
+    "film noir but keep the colours": "ruled out",
+    "black and white without changing the colours": "ruled out",
+    "turn the colours to black and white": "monochrome+",
+    "black and white with a blue tint": "monochrome+ overlay+",
+}
 CASES = NEGATIONS | STATEMENTS | COVERAGE | AMOUNTS | WORDING | TYPOS | dict.fromkeys(REFUSED_TOO, REFUSED) | READ_TOO
-CASES |= PLAIN_WISHES | CHATTER | REASONS_WHY
+CASES |= PLAIN_WISHES | CHATTER | REASONS_WHY | OWN_WORDS | GREETINGS | MISTYPED | CODE | WITH_AND_WITHOUT_COLOUR
 
 
 def _signed(prompt: str, *, located: bool = False) -> str:

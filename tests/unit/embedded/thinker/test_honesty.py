@@ -127,6 +127,14 @@ def test_what_is_far_too_dark_becomes_normal(words: str) -> None:
     assert satisfied(tried("rocket", words, first.refined_instruction or ""))
 
 
+@pytest.mark.parametrize("words", ["I can hardly see anything", "it is underexposed"])
+def test_what_can_hardly_be_seen_becomes_clearly_lighter(words: str) -> None:
+    source = edit("make it 60% darker", photo("rocket", 480), seed=1)
+    first = judged(source, edit(words, source, seed=1), words)
+    assert not satisfied(first)
+    assert satisfied(judged(source, edit(first.refined_instruction or "", source, seed=1), words))
+
+
 @pytest.mark.parametrize("name", ["astronaut", "camera"])
 def test_high_contrast_is_that_of_the_final_picture(name: str) -> None:
     assert not satisfied(tried(name, "darker, grainy, high contrast"))

@@ -6,6 +6,7 @@ import pytest
 
 from services.embedded.instructions import parse
 from services.embedded.thinker import judge
+from services.embedded.thinker.looks import LOOKS, joined
 from tests.unit.embedded.thinker.sample_editor import Image, edit, photograph
 
 
@@ -85,3 +86,10 @@ def test_forbidden_effects_stay_out() -> None:
 def test_a_named_operation_stays_in_every_refinement() -> None:
     for _, refined in run("a faded 1970s print with heavy film grain", turns=3):
         assert "grain" in {op.kind for op in parse(refined).operations}
+
+
+def test_candlelight_at_night_is_no_darker_than_night() -> None:
+    both = joined([(LOOKS["candlelight"], 1.0), (LOOKS["night"], 1.0)])
+    assert both.light == LOOKS["night"].light
+    assert both.vignette == LOOKS["candlelight"].vignette
+    assert joined([(LOOKS["candlelight"], 1.0), (LOOKS["high-key"], 1.0)]).light == 4
