@@ -67,6 +67,8 @@ class Stage:
         torch.save(kept, self._path.with_suffix(".tmp"))
         self._path.with_suffix(".tmp").replace(self._path)
 
+    # The thread that trains may have run an edit before, which leaves gradients off.
+    @torch.enable_grad()
     def run(self, loss_of: Callable[[np.random.Generator], torch.Tensor], seconds: float = math.inf) -> None:
         """Train until the plan's steps are done, or `seconds` CPU-seconds in all are spent."""
         self._net.train()

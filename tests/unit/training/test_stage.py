@@ -1,3 +1,5 @@
+"""A stage of training: what it leaves behind, and how it goes on."""
+
 from __future__ import annotations
 
 from pathlib import Path
@@ -59,3 +61,10 @@ def test_every_step_leaves_a_line_of_metrics(tmp_path: Path) -> None:
     train(tmp_path, Plan(3, batch=8))
     stage = Stage(tmp_path, "toy", net(), Plan(3))
     assert [(row["stage"], row["step"]) for row in stage.metrics.read()] == [("toy", 1), ("toy", 2), ("toy", 3)]
+
+
+def test_a_thread_in_which_gradients_are_off_trains_all_the_same(tmp_path: Path) -> None:
+    with torch.no_grad():
+        trained, seen = train(tmp_path, Plan(3, batch=8))
+    assert seen == [0, 1, 2]
+    assert not torch.equal(next(trained.parameters()), next(net().parameters()))
