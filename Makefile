@@ -12,7 +12,7 @@ LMMS := .venv-lmms
 READY := $(VENV)/.ready
 # The tests run diffusion models, so they need torch; the product on a laptop does not.
 READY_DEV := $(VENV)/.ready-dev
-# Test workers. Two cores run all tests in 15 to 40 minutes, by how busy they are.
+# Test workers. Two cores run all tests in 40 to 50 minutes.
 WORKERS ?= auto
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 

@@ -334,7 +334,7 @@ ATTACKS = [
         64,
         25,
     ),
-    Attack("endless heads", "40 MB of path, header, headers, trailers, extensions; pipelines; not HTTP", endless, NO, 48, 15),
+    Attack("endless heads", "40 MB of path, header, headers, trailers, extensions; pipelines; not HTTP", endless, NO, 48, 30),
     Attack(
         "URLs of internal addresses",
         f"{len(URLS)} as image and as webhook: numeric, mapped, userinfo, ports",
