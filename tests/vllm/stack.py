@@ -11,6 +11,7 @@ from typing import Any
 
 import httpx
 
+from tests.doubles.diffusion import worker
 from tests.doubles.processes import Process, free_port, module, redis_server, wait_ready
 from tests.vllm.serving import BIAS
 
@@ -69,3 +70,12 @@ def edit(http: httpx.Client, image: bytes, **fields: object) -> Told:
     with http.stream("GET", f"/v1/sessions/{session['id']}/events") as stream:
         events = [json.loads(line[6:]) for line in stream.iter_lines() if line.startswith("data: ")]
     return Told(session, events)
+
+
+@contextlib.contextmanager
+def kontext(folder: Path) -> Iterator[dict[str, Any]]:
+    """A toy Kontext as the only editor. It takes any words: the embedded editor refuses most of what random weights write."""
+    home = folder / "editor"
+    home.mkdir()
+    with worker("kontext", home, max_batch=4) as editor:
+        yield {"kontext": {"url": f"{editor.url}/v1", "parameters": ["size", "num_inference_steps"]}}

@@ -20,7 +20,7 @@ from services.protocol.critique.replies import Reply, read_completion
 from services.protocol.critique.score_formats import SCORE_FORMATS
 from services.protocol.critique.scores import Rating
 from tests.contract.thinker_contract import SOURCE
-from tests.doubles.processes import Process, free_port, module, wait_ready
+from tests.doubles.processes import Process
 from tests.vllm import stack
 from tests.vllm.test_server import TINY, ask, picture
 
@@ -32,7 +32,6 @@ CHECKED_S = 240.0
 @contextlib.contextmanager
 def stacked(vllm: Process, ending: str, folder: Path, mode: str) -> Iterator[httpx.Client]:
     """An orchestrator with the tiny thinker, and the same model as a judge of each format."""
-    editor = module("services.editor", free_port(), folder / "editor.log")
     judges = {name: stack.thinker(vllm, ending, name) for name in JUDGES}
     # Random weights seldom answer with a digit by themselves.
     judges["digit"] |= {"constraint": "regex"}
@@ -42,12 +41,8 @@ def stacked(vllm: Process, ending: str, folder: Path, mode: str) -> Iterator[htt
         "EDITTHINKER_JUDGE_CHECK": mode,
         "EDITTHINKER_CONFIRMATIONS": "1",  # with 0 nothing is compared
     }
-    try:
-        wait_ready(editor)
-        with stack.orchestrator(folder, {"classical": {"url": f"{editor.url}/v1"}}, thinkers, **more) as client:
-            yield client
-    finally:
-        editor.stop()
+    with stack.kontext(folder) as editors, stack.orchestrator(folder, editors, thinkers, **more) as client:
+        yield client
 
 
 @pytest.fixture(scope="module")

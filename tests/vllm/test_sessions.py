@@ -1,4 +1,4 @@
-"""Whole sessions with the real vLLM as the thinker: Valkey, the orchestrator and a classical editor as processes."""
+"""Whole sessions with the real vLLM as the thinker: Valkey, the orchestrator and a toy Kontext as processes."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from tests.contract.thinker_contract import SOURCE
-from tests.doubles.processes import Process, free_port, module, wait_ready
+from tests.doubles.processes import Process
 from tests.vllm import stack
 
 
@@ -16,15 +16,10 @@ from tests.vllm import stack
 def http(vllm: Process, endings: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
     """An orchestrator with the tiny thinker in every format."""
     folder = tmp_path_factory.mktemp("stack")
-    editor = module("services.editor", free_port(), folder / "editor.log")
     thinkers = {name: stack.thinker(vllm, endings[name], name) for name in endings}
     thinkers["sampled"] = stack.thinker(vllm, endings["editthinker"], samples=3)
-    try:
-        wait_ready(editor)
-        with stack.orchestrator(folder, {"classical": {"url": f"{editor.url}/v1"}}, thinkers) as client:
-            yield client
-    finally:
-        editor.stop()
+    with stack.kontext(folder) as editors, stack.orchestrator(folder, editors, thinkers) as client:
+        yield client
 
 
 def ends_well(told: stack.Told) -> None:
