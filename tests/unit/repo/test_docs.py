@@ -18,7 +18,8 @@ from services.errors import TABLE
 from services.thinker.settings import Settings as ThinkerSettings
 
 ROOT = Path(__file__).parents[3]
-SOURCES = [path for folder in ("editthinker", "evaluation", "orchestrator", "services", "training") for path in (ROOT / folder).rglob("*.py")]
+PACKAGES = ("editthinker", "evaluation", "orchestrator", "services", "training")
+SOURCES = [path for folder in PACKAGES for path in (ROOT / folder).rglob("*.py")]
 PAGES = sorted(str(page.relative_to(ROOT)) for page in [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
 #: Pages about the code as it is now; the changelog and the decisions also name what is gone.
 CURRENT = [page for page in PAGES if page != "CHANGELOG.md" and not page.startswith("docs/decisions/")]
