@@ -9,8 +9,8 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Final, Literal
 
+from editthinker.cli import records
 from editthinker.client import Session
-from evaluation import journal
 
 Status = Literal["edited", "unchanged", "failed", "skipped"]
 JOURNAL: Final = "journal.jsonl"
@@ -130,7 +130,7 @@ def latest(records: Iterable[Mapping[str, Any]]) -> dict[str, Row]:
 
 def read(folder: Path) -> list[Row]:
     """The rows of a run, also of one that is under way: those of each arm in the order of its items' ends."""
-    return list(latest(journal.read(folder / JOURNAL)).values())
+    return list(latest(records.read(folder / JOURNAL)).values())
 
 
 def write(folder: Path, name: str, rows: Sequence[Mapping[str, Any]]) -> list[Path]:

@@ -20,6 +20,7 @@ from typing import Any, Final
 from PIL import Image
 
 from editthinker.cli import several, target
+from editthinker.cli.records import Journal, JournalError
 from editthinker.client import (
     AsyncEditThinker,
     EditThinkerError,
@@ -30,7 +31,6 @@ from editthinker.client import (
 )
 from evaluation.arms import Arm, distinct
 from evaluation.items import Dataset, DatasetError, Item
-from evaluation.journal import Journal, JournalError
 from evaluation.results import JOURNAL, Row, as_dict, from_record, session_columns, task_of, write, write_file
 
 MANIFEST: Final = "run.json"

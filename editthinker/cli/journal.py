@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
 
+from editthinker.cli import records
 from editthinker.cli.failures import UsageError
 from editthinker.cli.prompts import Item
 
@@ -59,13 +59,13 @@ class Journal:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._entries: dict[str, Entry] = {}
-        self._file = os.open(folder / NAME, os.O_RDWR | os.O_CREAT, 0o644)
         try:
-            _lock(self._file, folder)
-            self._read()
-        except BaseException:
-            os.close(self._file)
-            raise
+            self._records = records.Journal(folder / NAME)
+        except records.JournalError:
+            message = f"another batch writes into {folder}; wait for it, or give another folder"
+            raise UsageError(message) from None
+        for record in self._records.records:
+            self._apply(record)
 
     def entry(self, task: str) -> Entry | None:
         """What it has about an edit."""
@@ -77,18 +77,19 @@ class Journal:
         output = former.output if former else self._free_name(item.photo.stem, suffix)
         entry = Entry(f"batch-{secrets.token_hex(16)}", output)
         self._entries[task] = entry
-        self._append(task=task, photo=str(item.photo), instruction=item.instruction, key=entry.key, output=output)
+        named = {"task": task, "photo": str(item.photo), "instruction": item.instruction}
+        self._records.append({**named, "key": entry.key, "output": output})
         return entry
 
     def created(self, task: str, session_id: str) -> None:
         """Record an edit's session."""
         self._entries[task].session = session_id
-        self._append(task=task, session=session_id)
+        self._records.append({"task": task, "session": session_id})
 
     def ended(self, task: str, result: str) -> None:
         """Record how an edit ended."""
         self._entries[task].result = result
-        self._append(task=task, result=result)
+        self._records.append({"task": task, "result": result})
 
     def __enter__(self) -> Self:
         """Use the journal in a ``with``."""
@@ -96,26 +97,13 @@ class Journal:
 
     def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
         """Close the file, which releases its lock."""
-        os.close(self._file)
+        self._records.__exit__(kind, value, trace)
 
     def _free_name(self, stem: str, suffix: str) -> str:
         """A name that neither a result has nor a file of the user's: the folder may be that of the photos."""
         taken = {entry.output for entry in self._entries.values()}
         names = (f"{stem}{suffix}" if number == 1 else f"{stem}-{number}{suffix}" for number in count(1))
         return next(name for name in names if name not in taken and not (self._folder / name).exists())
-
-    def _read(self) -> None:
-        with os.fdopen(os.dup(self._file), "rb") as file:
-            data = file.read()
-        for line in data.split(b"\n"):
-            try:
-                record = json.loads(line)
-            except ValueError:
-                continue  # a kill can leave half a line
-            if isinstance(record, dict):
-                self._apply(record)
-        if data and not data.endswith(b"\n"):
-            os.write(self._file, b"\n")
 
     def _apply(self, record: Mapping[str, Any]) -> None:
         task = record.get("task")
@@ -127,21 +115,3 @@ class Journal:
         elif entry := self._entries.get(task):
             entry.session = record["session"] if isinstance(record.get("session"), str) else entry.session
             entry.result = record["result"] if record.get("result") in _RESULTS else entry.result
-
-    def _append(self, **record: str) -> None:
-        os.lseek(self._file, 0, os.SEEK_END)
-        os.write(self._file, json.dumps(record).encode() + b"\n")
-        os.fsync(self._file)
-
-
-def _lock(file: int, folder: Path) -> None:
-    try:
-        # Not on Windows.
-        import fcntl  # noqa: PLC0415
-    except ModuleNotFoundError:
-        return
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        message = f"another batch writes into {folder}; wait for it, or give another folder"
-        raise UsageError(message) from None

@@ -13,9 +13,9 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any, Final
 
-from editthinker.cli import several
+from editthinker.cli import records, several
 from editthinker.client import AsyncEditThinker, EditThinkerError
-from evaluation import journal, replies, results
+from evaluation import replies, results
 from evaluation.comparing import measures
 from evaluation.items import Dataset
 from evaluation.scoring.judge import Judge, QuestionError
@@ -144,7 +144,7 @@ def read_votes(path: Path, server: str | None, api_key: str | None) -> list[Vote
     if not server:
         message = "the pictures of votes are on the server where people voted: name it with --server"
         raise CompareError(message)
-    lines = journal.read(path)
+    lines = records.read(path)
     if not lines:
         message = f"{path}: there are no votes; write what GET /v1/preferences/export gives"
         raise CompareError(message)
@@ -191,14 +191,14 @@ def carry_out(comparing: Comparing, judges: Mapping[str, Judge]) -> Findings:
     if not comparing.every():
         message = f"{comparing.folder} has no results; run `editthinker eval run` first"
         raise CompareError(message)
-    with journal.Journal(comparing.folder / JOURNAL) as kept:
+    with records.Journal(comparing.folder / JOURNAL) as kept:
         work = _Work(comparing, kept)
         several.run(work.go(judges))
     return work.findings(list(judges))
 
 
 class _Work:
-    def __init__(self, comparing: Comparing, kept: journal.Journal) -> None:
+    def __init__(self, comparing: Comparing, kept: records.Journal) -> None:
         self._comparing = comparing
         self._journal = kept
         self._said = {str(record.get("key")): str(record.get("reply")) for record in kept.records}

@@ -9,7 +9,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any, Final
 
-from evaluation import journal
+from editthinker.cli import records
 from evaluation.aggregation import plain
 from evaluation.aggregation.scored import Point, Scored, Summary
 from evaluation.items import Dataset
@@ -218,6 +218,6 @@ def _notes(folder: Path, dataset: Dataset, judge: str, lines: Sequence[Line]) ->
             notes.append(f"{line.arm}: of {len(dataset.items)} items {words}")
     if judge == work.SERVER:
         notes.append("the judge that steered the sessions also scores them here: ask another one with `editthinker eval score`")
-    elif OURS in work.Answers(journal.read(folder / work.JOURNAL), judge).origins():
+    elif OURS in work.Answers(records.read(folder / work.JOURNAL), judge).origins():
         notes.append("asked in our words and not the benchmark's: not comparable to papers")
     return notes

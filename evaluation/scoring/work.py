@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any, Final
 
 from editthinker.cli import several
+from editthinker.cli.records import Journal
+from editthinker.cli.records import read as read_journal
 from evaluation import results
 from evaluation.aggregation.scored import Scored
 from evaluation.items import Dataset, DatasetError, Item
-from evaluation.journal import Journal
-from evaluation.journal import read as read_journal
 from evaluation.results import Row
 from evaluation.scoring import official, questions
 from evaluation.scoring.judge import Judge, QuestionError
