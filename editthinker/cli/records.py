@@ -9,8 +9,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from editthinker.cli.failures import UsageError
 
-class JournalError(RuntimeError):
+
+class JournalError(UsageError):
     """The journal cannot be used: another process has it, or it is of something else."""
 
 
