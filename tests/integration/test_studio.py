@@ -108,6 +108,17 @@ def test_an_edit_is_made_and_watched_with_nothing_but_the_screen(
     assert len(script.edits) == 3
 
 
+def test_the_picture_that_the_page_asks_for_early_is_the_one_that_it_shows(
+    page: Page, orchestrator: Process, api: httpx.Client, script: Script
+) -> None:
+    """Two files write that address; where they differ, the picture is loaded twice."""
+    session = create(api, wait=20).json()
+    shown(page, orchestrator, session)
+
+    early = page.locator('link[rel="preload"][as="image"]').evaluate("each => each.href")
+    assert page.locator("img.thumb").first.evaluate("each => each.src") == early
+
+
 def test_an_edit_without_a_picture_says_what_is_missing(page: Page, orchestrator: Process, script: Script) -> None:
     page.goto(f"{orchestrator.url}/studio")
     page.get_by_role("textbox", name="Instruction").fill("make it golden")
