@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
 from services.embedded.instructions import framing
-from services.embedded.instructions.clauses import Clause, Concept, read_clauses
+from services.embedded.instructions.clauses import Clause, Concept, Mood, read_clauses
 from services.embedded.instructions.colour_names import Colour
 from services.embedded.instructions.complaints import NoRequestError, settle
 from services.embedded.instructions.contradictions import contradictions
@@ -78,6 +78,8 @@ _DIRECTED = frozenset(kind for kind, spec in SPECS.items() if spec.signed) - _NO
 _ADJECTIVES = ("y", "ic", "al", "ed", "ous")
 _THINGS = ("candy", "documentary", "fantasy", "hospital", "laboratory")
 """Looks of these endings that are nouns: "add a hospital" asks for a thing."""
+_KEEPING = frozenset({"keep", "keeping", "leave", "leaving", "preserve", "maintain", "retain", "stay", "remain"})
+_COLOURLESS = frozenset({Kind.MONOCHROME, Kind.SEPIA})
 _LESS = 0.6  # of the amount without a limit
 _SHOWN = 80
 
@@ -93,6 +95,7 @@ class _Reading:
     protected: list[Region] = field(default_factory=list)
     forbidden: set[Kind] = field(default_factory=set)
     unwanted: set[tuple[Kind, int]] = field(default_factory=set)  # "don't make it darker": one direction
+    kept: list[tuple[Kind, int, str]] = field(default_factory=list)  # "keep it bright": kind, sign and words
     unjudged: list[str] = field(default_factory=list)
     refusals: list[Refusal] = field(default_factory=list)
     described: list[Sequence[Concept]] = field(default_factory=list)  # clauses that may describe a look: "gritty"
@@ -162,6 +165,10 @@ def parse(prompt: str) -> Instruction:
         for at, one in enumerate(reading.operations):
             if one.kind is Kind.DENOISE and not one.explicit:
                 reading.operations[at] = replace(one, amount=_LESS * one.amount)
+    for kind, sign, words in reading.kept:
+        colourless = any(one.kind in _COLOURLESS for one in reading.operations)
+        if (reading.looks and sign) or (colourless and kind in COLOUR_KINDS):
+            reading.unjudged.append(words)
     for concepts in reading.described:
         if reading.looks:
             reading.unjudged.append(reading.quote(concepts))
@@ -217,7 +224,7 @@ def _read_clause(reading: _Reading, clause: Clause) -> None:
             reading.chain = []
         _read_request(reading, clause)
     else:
-        _read_protection(reading, clause, excepts=mood == "except")
+        _read_protection(reading, clause, mood)
 
 
 def _moderate(reading: _Reading) -> None:
@@ -237,9 +244,10 @@ def _continues(clause: Clause, mood: str) -> bool:
     return nouns and not clause.has(Role.AMOUNT, Role.LOOK)
 
 
-def _read_protection(reading: _Reading, clause: Clause, *, excepts: bool) -> None:
+def _read_protection(reading: _Reading, clause: Clause, mood: Mood) -> None:
     """What must not happen or change: operations are ruled out, regions protected, the rest refused."""
     reading.declines = True
+    excepts, keeps = mood == "except", any(_KEEPING & {*concept.words} for concept in clause.concepts)
     refuses = (Role.NEGATION, Role.KEEP, Role.EXCEPT)
     alone = clause.has(*refuses) and all(concept.role in (*SILENT, *refuses) for concept in clause.concepts)
     if alone and (reading.operations or reading.looks):  # "sepia? never!"
@@ -257,7 +265,11 @@ def _read_protection(reading: _Reading, clause: Clause, *, excepts: bool) -> Non
     if excepts and _is_limited(reading, clause):
         _moderate(reading)
         return
-    kinds = _ruled_out(reading, clause, whole=not named.terms)
+    if excepts or mood == "keep" or (clause.has(Role.CHANGE) and not clause.has(Role.OPERATION, Role.VERB)):
+        # "keep the shadows", "without touching the whites"
+        tones = [concept.entry.kind for concept in clause.all(Role.TONAL)]
+        named.terms += [Term(TONES[kind]) for kind in tones if kind in TONES]
+    kinds = _ruled_out(reading, clause, whole=not named.terms, keeps=keeps) - (TONES.keys() if named.terms else set())
     if named.terms and not kinds - COLOUR_KINDS:
         _protect(reading, named.region, excepts=excepts)
     reading.forbidden |= kinds if not named.terms else set()
@@ -279,11 +291,15 @@ def _refuse_kept(reading: _Reading, named: ClauseRegion) -> None:
         reading.not_understood(leftover.concepts, leftover.refused or (PART if leftover.thing else _UNKNOWN))
 
 
-def _ruled_out(reading: _Reading, clause: Clause, *, whole: bool) -> set[Kind]:
+def _ruled_out(reading: _Reading, clause: Clause, *, whole: bool, keeps: bool) -> set[Kind]:
     """The operations that a clause rules out, apart from those of which it rules out one direction."""
     names = [concept.entry for concept in clause.all(Role.OPERATION, Role.TONAL)]
     directed = {(entry.kind, entry.sign) for entry in names if entry.kind is not None and entry.kind in _DIRECTED and entry.sign}
-    reading.unwanted |= directed
+    if keeps and whole:  # what should stay bright must not become darker
+        reading.unwanted |= {(kind, -sign) for kind, sign in directed}
+        reading.kept += [(each.kind, each.sign, reading.quote(clause.concepts)) for each in names if each.kind is not None]
+    elif not keeps:
+        reading.unwanted |= directed
     kinds = {entry.kind for entry in names if entry.kind is not None} - {kind for kind, _ in directed}
     roles = (Role.CROP, Role.ROTATE, Role.TEXT, *((Role.BORDER,) if whole else ()))
     kinds |= {Kind[role.name] for role in roles if clause.has(role)}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from services.embedded.instructions import parse
-from services.embedded.instructions.operations import Kind
+from services.embedded.instructions.operations import Area, Kind, Region, Term
 
 REFUSED, NOTHING, NOT_UNDERSTOOD = "refused", "Nothing to change was asked for", "was not understood"
 EITHER = "refused or "
@@ -747,3 +747,38 @@ def test_a_question_is_quoted_by_the_words_at_fault() -> None:
 )
 def test_remarks_and_what_is_taken_back_are_refused(instruction: str) -> None:
     assert parse(instruction).refusals
+
+
+@pytest.mark.parametrize(
+    ("instruction", "area"),
+    [
+        ("make it darker, keep the whites bright", Area.HIGHLIGHTS),
+        ("brighten it without touching the shadows", Area.SHADOWS),
+        ("don't change the blacks, brighten it", Area.SHADOWS),
+        ("brighten, protect the highlights", Area.HIGHLIGHTS),
+        ("cinematic but keep the midtones", Area.MIDTONES),
+    ],
+)
+def test_tones_that_are_to_stay_are_protected(instruction: str, area: Area) -> None:
+    """Not only the slider of that name, which nobody asked for, is ruled out."""
+    assert parse(instruction).protected == (Region((Term(area),)),)
+
+
+@pytest.mark.parametrize("instruction", ["make it darker except the shadows", "make it darker but leave the shadows alone"])
+def test_tones_are_left_out_of_what_comes_before(instruction: str) -> None:
+    (operation,) = parse(instruction).operations
+    assert operation.region == Region((Term(Area.SHADOWS),), inverted=True)
+
+
+def test_a_quality_that_is_to_stay_is_not_one_that_is_ruled_out() -> None:
+    """As "don't make it bright" was read, "keep it bright" ruled the brighter picture out, and allowed the darker one."""
+    assert not parse("make it brighter and keep it bright").refusals
+    assert parse("make it darker but keep it bright").refusals
+    assert not parse("keep the warm light but increase the contrast").unjudged
+
+
+@pytest.mark.parametrize(
+    "instruction", ["make it black and white but keep a warm tint", "vintage but keep it colourful", "noir, and keep it bright"]
+)
+def test_a_quality_that_is_to_stay_and_that_nothing_measures_is_told(instruction: str) -> None:
+    assert parse(instruction).unjudged
