@@ -165,15 +165,7 @@ def parse(prompt: str) -> Instruction:
         for at, one in enumerate(reading.operations):
             if one.kind is Kind.DENOISE and not one.explicit:
                 reading.operations[at] = replace(one, amount=_LESS * one.amount)
-    for kind, sign, words in reading.kept:
-        colourless = any(one.kind in _COLOURLESS for one in reading.operations)
-        if (reading.looks and sign) or (colourless and kind in COLOUR_KINDS):
-            reading.unjudged.append(words)
-    for concepts in reading.described:
-        if reading.looks:
-            reading.unjudged.append(reading.quote(concepts))
-        else:
-            reading.not_understood(concepts)
+    _tell_what_is_unmeasured(reading)
     if len(prompt) > MAX_LENGTH:
         reading.unjudged.append("the rest of a very long instruction")
     operations = _merge(reading.operations)
@@ -192,6 +184,19 @@ def parse(prompt: str) -> Instruction:
         tuple(dict.fromkeys(reading.unjudged)),
         tuple(dict.fromkeys(reading.refusals)),
     )
+
+
+def _tell_what_is_unmeasured(reading: _Reading) -> None:
+    """What describes or is to stay, and that no measure is of; judged when all clauses are known."""
+    colourless = any(one.kind in _COLOURLESS for one in reading.operations)
+    for kind, sign, words in reading.kept:
+        if (reading.looks and sign) or (colourless and kind in COLOUR_KINDS):
+            reading.unjudged.append(words)
+    for concepts in reading.described:
+        if reading.looks:
+            reading.unjudged.append(reading.quote(concepts))
+        else:
+            reading.not_understood(concepts)
 
 
 def _read_clause(reading: _Reading, clause: Clause) -> None:
