@@ -28,7 +28,12 @@ BUSY = frozenset({429, 502, 503, 504})
 
 @dataclass(frozen=True)
 class Answer:
-    """The reply to one case; on an error, `pixels` is None and `error` is its message."""
+    """The reply to one case; on an error or a refusal, `pixels` is None.
+
+    Attributes:
+        refused: the editor's sentence, where it refuses the instruction before the first edit: an answer, and no picture.
+        error: of a request that failed.
+    """
 
     pixels: Pixels | None
     edits: int = 0
@@ -39,7 +44,12 @@ class Answer:
     thinker_seconds: float = 0.0
     session_id: str = ""
     seconds: float = 0.0
+    refused: str = ""
     error: str = ""
+
+
+class RefusedError(Exception):
+    """The editor refuses the instruction before the first edit; the message is its sentence."""
 
 
 def form(strategy: Strategy, edits: int, seed: int, *, stopping: bool = False) -> dict[str, str]:
@@ -84,6 +94,8 @@ def ask(client: httpx.Client, case: Case, fields: dict[str, str]) -> Answer:
             session_id=str(body.get("session_id", "")),
             seconds=time.perf_counter() - started,
         )
+    except RefusedError as refusal:
+        return Answer(None, seconds=time.perf_counter() - started, refused=str(refusal))
     except (httpx.HTTPError, KeyError, IndexError, TypeError, ValueError) as error:
         return Answer(None, seconds=time.perf_counter() - started, error=f"{type(error).__name__}: {error}")
     return answer
@@ -98,11 +110,22 @@ def _post(client: httpx.Client, case: Case, fields: dict[str, str]) -> dict[str,
             break
         time.sleep(min(_retry_after(response, attempt), 30.0))
     if response.is_error:
+        if message := _refusal(response):
+            raise RefusedError(message)
         raise ValueError(f"HTTP {response.status_code}: {response.text[:300]}")
     body = response.json()
     if not isinstance(body, dict):
         raise TypeError("the reply is not a JSON object")
     return body
+
+
+def _refusal(response: httpx.Response) -> str:
+    """What an editor that refuses the instruction says, if that is what the response is."""
+    try:
+        error = response.json()["error"]
+        return str(error["message"]) if error["code"] == "editor_refused" else ""
+    except (ValueError, KeyError, TypeError):
+        return ""
 
 
 def _retry_after(response: httpx.Response, attempt: int) -> float:

@@ -38,6 +38,8 @@ def print_report(console: Console, results: Sequence[Outcome], trials: Sequence[
         console.print(f"think - single, ratio, 95 % over cases, {family}: {_interval(gap)}{below}")
     for against, words in (("best_of_n", "best_of_n"), ("source", "doing nothing")):
         console.print(_losses(lost(results, against), against, words))
+    for line in verdict.refused:
+        console.print(f"refused: {line}", markup=False)
     for label, lines in (("more edits than allowed", verdict.over_budget), ("failed", verdict.errors)):
         for line in lines:
             console.print(f"{label}: {line}", style="red", markup=False)

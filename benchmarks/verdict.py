@@ -25,6 +25,7 @@ class Verdict:
         against_nothing: wins, ties, losses of think against the untouched source.
         over_single: by family, the mean ratio difference think - single, with an interval over cases.
         over_budget: trials that made more edits than allowed; any invalidates the comparison.
+        refused: cases that the editor refuses before the first edit, counted as the untouched source.
         errors: requests that failed, counted as the untouched source.
     """
 
@@ -35,6 +36,7 @@ class Verdict:
     against_nothing: tuple[int, int, int]
     over_single: dict[str, Interval]
     over_budget: list[str]
+    refused: list[str]
     errors: list[str]
 
     @property
@@ -63,6 +65,7 @@ def judge(results: Sequence[Outcome], trials: Sequence[Trial], edits: int) -> Ve
         against_nothing=duel(results, "think", "source"),
         over_single={family: bootstrap(_gaps(group, "think", "single")) for family, group in families(results).items()},
         over_budget=[_label(trial) for trial in trials if trial.answer.edits > _allowed(trial, edits)],
+        refused=list(dict.fromkeys(f"{trial.case.id}: {trial.answer.refused}" for trial in trials if trial.answer.refused)),
         errors=[f"{_label(trial)}: {trial.answer.error}" for trial in trials if trial.answer.error],
     )
 
@@ -107,6 +110,7 @@ def headline(verdict: Verdict, results: Sequence[Outcome], trials: Sequence[Tria
         "wins_ties_losses": verdict.record,
         "against_doing_nothing": verdict.against_nothing,
         "over_budget": len(verdict.over_budget),
+        "refused": len(verdict.refused),
         "errors": len(verdict.errors),
         "wall_s": round(wall, 1),
     }
@@ -133,6 +137,7 @@ def details(trials: Sequence[Trial]) -> list[dict[str, Any]]:
             "thinker_seconds": trial.answer.thinker_seconds,
             "session_id": trial.answer.session_id,
             "seconds": round(trial.answer.seconds, 3),
+            "refused": trial.answer.refused,
             "error": trial.answer.error,
         }
         for trial in trials

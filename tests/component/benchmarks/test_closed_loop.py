@@ -33,11 +33,15 @@ class Stand(BaseHTTPRequestHandler):
 
     best = "think"
     spend = 0
+    refused = ""
 
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers["content-length"]))
         strategy, prompt = _part(body, "strategy").decode(), _part(body, "prompt").decode()
         case = next(case for case in cases() if case.instruction == prompt)
+        if case.recipe == self.refused:
+            self._send(400, {"error": {"message": "the editor does not do this", "code": "editor_refused"}})
+            return
         share = 0.8 if strategy == self.best else 0.3
         mixed = photo(case.photo).pixels * (1 - share) + target(case.photo, case.recipe) * share
         large = cv2.resize(mixed.astype(np.uint8), None, fx=2, fy=2)
@@ -52,8 +56,11 @@ class Stand(BaseHTTPRequestHandler):
             "session_id": "s",
             "totals": {"editor_seconds": 2.0, "thinker_seconds": 1.0},
         }
+        self._send(200, reply)
+
+    def _send(self, status: int, reply: dict[str, object]) -> None:
         raw = json.dumps(reply).encode()
-        self.send_response(200)
+        self.send_response(status)
         self.send_header("content-length", str(len(raw)))
         self.end_headers()
         self.wfile.write(raw)
@@ -66,6 +73,7 @@ class Stand(BaseHTTPRequestHandler):
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     monkeypatch.setattr(Stand, "best", "think")
     monkeypatch.setattr(Stand, "spend", 0)
+    monkeypatch.setattr(Stand, "refused", "")
     with ThreadingHTTPServer(("127.0.0.1", 0), Stand) as stand:
         thread = Thread(target=stand.serve_forever, daemon=True)
         thread.start()
@@ -112,6 +120,20 @@ def test_a_server_that_fails_counts_as_doing_nothing(capsys: pytest.CaptureFixtu
     line = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert line["errors"] == 5
     assert line["totals"]["think"]["ratio"] == 1
+
+
+def test_what_the_editor_refuses_is_an_answer_and_no_failure(
+    server: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The embedded editor refuses a fifth of the cases; each counts as the untouched source, once for all strategies."""
+    first = closed_loop.select_cases(".", 4)[0]
+    monkeypatch.setattr(Stand, "refused", first.recipe)
+    assert closed_loop.main(["--server", server, "--limit", "4"]) == 0
+    printed = capsys.readouterr().out
+    line = json.loads(printed.splitlines()[-1])
+    assert (line["refused"], line["errors"], line["think_wins"]) == (1, 0, True)
+    assert line["against_doing_nothing"] == [3, 1, 0]
+    assert printed.count("the editor does not do this") == 1
 
 
 def test_think_below_single_in_a_group_voids_a_win(
