@@ -6,24 +6,33 @@ from typing import cast
 
 from PIL import Image, ImageDraw, ImageFont
 
+from services.embedded.cielab import colour_to_lab
 from services.embedded.instructions.operations import Area, Operation
 
 _MARGIN = 0.04  # of the shorter side
 _MIN_SIZE = 6.0  # points; smaller letters are not legible
+_OUTLINE = 0.05  # of the letters' size
 
 
 def draw_text(layer: Image.Image, operation: Operation) -> None:
-    """Draw ``operation.text`` on ``layer`` (RGBA), its letters ``amount`` of the picture's height, shrunk to fit the width."""
+    """Draw ``operation.text`` on ``layer`` (RGBA), its letters ``amount`` of the picture's height, shrunk to fit the width.
+
+    An outline, black or white, keeps them legible where the picture has their colour.
+    """
     text = operation.text or ""
     width, height = layer.size
     margin = _MARGIN * min(width, height)
     font = _fit(text, max(_MIN_SIZE, operation.amount * height), max(1.0, width - 2 * margin))
     draw = ImageDraw.Draw(layer)
-    left, top, right, bottom = draw.multiline_textbbox((0, 0), text, font=font)
+    outline = max(1, round(_OUTLINE * getattr(font, "size", _MIN_SIZE)))
+    left, top, right, bottom = draw.multiline_textbbox((0, 0), text, font=font, stroke_width=outline)
     x = _offset(operation.positions, Area.LEFT, Area.RIGHT, width, right - left, margin)
     y = _offset(operation.positions, Area.TOP, Area.BOTTOM, height, bottom - top, margin)
     colour = operation.colour.rgb if operation.colour is not None else (255, 255, 255)
-    draw.multiline_text((x - left, y - top), text, font=font, fill=(*colour, 255), align="center")
+    around = (0, 0, 0, 255) if colour_to_lab(colour)[0] > 50 else (255, 255, 255, 255)
+    draw.multiline_text(
+        (x - left, y - top), text, font=font, fill=(*colour, 255), align="center", stroke_width=outline, stroke_fill=around
+    )
 
 
 def _fit(text: str, size: float, available: float) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:

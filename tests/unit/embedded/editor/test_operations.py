@@ -274,6 +274,13 @@ def test_text_is_written_where_told() -> None:
     assert (np.abs(written.astype(int) - [255, 0, 0]).sum(axis=1) < 10).any()
 
 
+@pytest.mark.parametrize("colour", ["white", "black", "red"])
+def test_text_is_legible_where_the_picture_has_its_colour(colour: str) -> None:
+    plain = Image.new("RGB", (320, 200), colour)
+    written = np.asarray(edit(f'write "SALE" in {colour} at the bottom', plain), int)
+    assert (np.abs(written - np.asarray(plain, int)).sum(axis=2) > 200).sum() > 60
+
+
 def test_border_is_drawn_over_the_edge() -> None:
     framed = np.asarray(edit("add a white border of 5%"))
     assert framed.shape == np.asarray(photo()).shape
