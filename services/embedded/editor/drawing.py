@@ -12,6 +12,7 @@ from services.embedded.instructions.operations import Area, Operation
 _MARGIN = 0.04  # of the shorter side
 _MIN_SIZE = 6.0  # points; smaller letters are not legible
 _OUTLINE = 0.05  # of the letters' size
+_LIGHT = 50  # L* above which an outline is black
 
 
 def draw_text(layer: Image.Image, operation: Operation) -> None:
@@ -29,7 +30,7 @@ def draw_text(layer: Image.Image, operation: Operation) -> None:
     x = _offset(operation.positions, Area.LEFT, Area.RIGHT, width, right - left, margin)
     y = _offset(operation.positions, Area.TOP, Area.BOTTOM, height, bottom - top, margin)
     colour = operation.colour.rgb if operation.colour is not None else (255, 255, 255)
-    around = (0, 0, 0, 255) if colour_to_lab(colour)[0] > 50 else (255, 255, 255, 255)
+    around = (0, 0, 0, 255) if colour_to_lab(colour)[0] > _LIGHT else (255, 255, 255, 255)
     draw.multiline_text(
         (x - left, y - top), text, font=font, fill=(*colour, 255), align="center", stroke_width=outline, stroke_fill=around
     )
