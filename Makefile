@@ -1,6 +1,6 @@
 # `make` lists the targets. Every target creates the environment that it needs.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-fast test-vllm test-clients test-trainers test-lmms e2e-real check check-studio format parity bench bench-honesty bench-overhead bench-editor bench-editor-gpu bench-crowd bench-overload bench-scale chaos chaos-net failover rolling soak studio-shots test-containers attacks fuzz sbom audit up clean
+.PHONY: help setup demo test test-fast test-slow test-vllm test-clients test-trainers test-lmms e2e-real check check-studio format parity bench bench-honesty bench-overhead bench-editor bench-editor-gpu bench-crowd bench-overload bench-scale chaos chaos-net failover rolling soak studio-shots test-containers attacks fuzz sbom audit up clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -12,7 +12,7 @@ LMMS := .venv-lmms
 READY := $(VENV)/.ready
 # The tests run diffusion models, so they need torch; the product on a laptop does not.
 READY_DEV := $(VENV)/.ready-dev
-# Test workers. Two cores run all tests in 40 to 50 minutes.
+# Test workers. Two cores run the tests in 10 to 15 minutes, and the slow ones in 20 to 35 more.
 WORKERS ?= auto
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
@@ -37,8 +37,11 @@ demo: $(READY) ## edit a real photograph, on the stack that `make up` runs if it
 test-fast: $(READY_DEV) ## unit and property tests: no servers, no models (a minute on two cores)
 	$(BIN)/pytest --numprocesses $(WORKERS) --dist loadgroup tests/unit
 
-test: check ## every check and every test
-	$(BIN)/pytest --numprocesses $(WORKERS) --dist loadgroup
+test: check ## every check, and every test but those of the files in tests/slow.txt
+	$(BIN)/pytest --numprocesses $(WORKERS) --dist loadgroup -m "not slow"
+
+test-slow: $(READY_DEV) ## the tests of the files in tests/slow.txt: chaos, attacks, real model pipelines, command lines, browsers
+	$(BIN)/pytest --numprocesses $(WORKERS) --dist loadgroup -m slow
 
 check: $(READY_DEV) ## ruff, mypy --strict, import-linter
 	$(BIN)/ruff check .

@@ -1,4 +1,6 @@
-"""Hypothesis explores new examples on every local run, and runs the same examples in CI, which must be deterministic.
+"""`slow.txt` names the files that `make test-slow` runs and `make test` does not.
+
+Hypothesis explores new examples on every local run, and runs the same examples in CI, which must be deterministic.
 
 Tests that share what a fixture makes once for their module run in one process, so that it is made once.
 """
@@ -7,6 +9,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
 
 import pytest
 import stamina.instrumentation
@@ -15,6 +19,8 @@ from hypothesis import settings
 # Retries are no events of their own in the product either, and drawing them takes longer than some tests have.
 stamina.instrumentation.set_on_retry_hooks(())
 
+_SLOW: Final = Path(__file__).with_name("slow.txt")
+
 settings.register_profile("ci", derandomize=True, deadline=None)
 settings.register_profile("desk", deadline=None)
 settings.load_profile("ci" if os.environ.get("CI") else "desk")
@@ -22,8 +28,11 @@ settings.load_profile("ci" if os.environ.get("CI") else "desk")
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: Sequence[pytest.Item]) -> None:
-    """As xdist's groups, which it reads after this."""
+    """Mark what is slow, and what shares a fixture as xdist's groups, which it reads after this."""
+    slow = {line for line in _SLOW.read_text("utf-8").splitlines() if not line.startswith("#")}
     for item in items:
+        if item.path.relative_to(_SLOW.parent.parent).as_posix() in slow:
+            item.add_marker("slow")
         shared = _shared(item) if isinstance(item, pytest.Function) else None
         if shared is not None and item.get_closest_marker("xdist_group") is None:
             item.add_marker(pytest.mark.xdist_group(shared))

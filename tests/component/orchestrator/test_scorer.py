@@ -180,10 +180,11 @@ async def test_what_changed_outside_is_told_to_a_scorer_too(desk: Desk) -> None:
     """In the request about the instruction."""
     desk.answers = [by_picture(pairs((20, 15)), pairs((22, 25)))]
     await critique(desk, dialect("editscore"), outside_mask=OutsideMask(changed=0.125, difference=9.0))
-    followed, sound = bodies(desk)
+    # A request may be repeated on a busy machine.
+    followed, sound = dict.fromkeys(json.dumps(body["messages"]) for body in bodies(desk))
 
-    assert "12.5 % changed visibly" in json.dumps(followed["messages"])
-    assert "changed visibly" not in json.dumps(sound["messages"])
+    assert "12.5 % changed visibly" in followed
+    assert "changed visibly" not in sound
 
 
 async def test_a_scorer_writes_no_checklist(desk: Desk) -> None:
