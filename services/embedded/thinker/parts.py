@@ -28,6 +28,7 @@ NOT_UNDERSTOOD = 1.0
 """The score when nothing of the instruction can be judged."""
 _ALL_OR_NOTHING = frozenset({Kind.MONOCHROME, Kind.INVERT})
 _INVISIBLE = 0.25  # CIELAB of expected change below which an operation is not measured
+_LEAST_LIT = 0.2  # of the thumb; of black on white only the rims of the shapes become brighter
 _FAR_OFF = re.compile(
     r"\b(far|way|much|really|extremely)\s+too\b|\b(?:hardly|barely|can['\u2019]?t|cannot) see\b"
     r"|\b(?:under|over)[- ]?exposed\b|\bblown[- ]out\b|\bblinding\b",
@@ -106,6 +107,8 @@ def _modelled(evidence: Evidence, operation: Operation) -> Part:
     own, got = expected - without, after - without
     sizes = delta_e(expected, without)
     if float(sizes.mean()) / (1.0 if mask is None else max(0.01, float(mask.mean()))) < _INVISIBLE:
+        return _unmeasured(operation.describe(), _TOO_SMALL, operation)
+    if operation.kind is Kind.EXPOSURE and mask is None and float((sizes > _INVISIBLE).mean()) < _LEAST_LIT:
         return _unmeasured(operation.describe(), _TOO_SMALL, operation)
     ratio = float((own * got).sum() / (own**2).sum())
     # What happens elsewhere belongs to other operations; where this one acts, its own change must be the larger part.

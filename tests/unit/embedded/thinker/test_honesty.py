@@ -7,7 +7,7 @@ from functools import cache
 import numpy as np
 import pytest
 from PIL import Image
-from skimage import color
+from skimage import color, data
 
 from services.embedded.thinker import judge
 from services.protocol.critique.messages import Critique
@@ -155,3 +155,12 @@ def test_quality_falls_with_the_strength_of_an_edit() -> None:
         scores = [tried("coffee", f"increase the {slider} by {amount}%").quality for amount in (15, 50, 100)]
         assert scores == sorted(scores, reverse=True)
         assert scores[0] >= SATISFIED and scores[0] > scores[2]
+
+
+@pytest.mark.parametrize("amount", [30, 60, 100])
+def test_a_silhouette_whose_rims_alone_change_is_not_brighter(amount: int) -> None:
+    """Black stays black and white stays white under an exposure: all that is seen to change is the soft rim."""
+    drawn = Image.fromarray((255 * data.horse()).astype(np.uint8)).convert("RGB")
+    source = drawn.resize((480, 394), Image.Resampling.LANCZOS)
+    candidate = edit(f"increase the exposure by {amount}%", source, seed=1)
+    assert not satisfied(judged(source, candidate, "make it brighter"))
