@@ -113,7 +113,7 @@ test-vllm: $(READY_DEV) ## a real vLLM on the CPU with toy models; installs it t
 	PYTHON=$(PYTHON) tests/vllm/install.sh $(VLLM)
 	EDITTHINKER_VLLM=$(VLLM)/bin/vllm $(BIN)/pytest tests/vllm
 
-test-lmms: $(READY_DEV) ## lmms-eval, in an environment of its own, runs the whole loop as a model (5 GB, minutes)
+test-lmms: $(READY_DEV) ## lmms-eval, in an environment of its own, runs the whole loop as a model (2.5 GB, minutes)
 	PYTHON=$(PYTHON) tests/lmms/install.sh $(LMMS)
 	$(BIN)/python -m tests.lmms $(LMMS)
 

@@ -11,14 +11,18 @@ The server edits and judges, so a policy is rewarded by the same judge that serv
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable, Generator
 from dataclasses import dataclass, field
-from typing import Any, Final, Self
+from typing import Any, Final, Self, TypeAlias, TypeVar, cast
 
-from editthinker.client import AsyncEditThinker, EditThinker, Picture, Session, Turn
+from editthinker.client import AsyncEditThinker, EditThinker, Picture, Session
+from editthinker.client.sync import Sessions
 from evaluation.trajectories.critiques import reward as published_reward
 from evaluation.trajectories.pictures import stripped
 
 _WAIT_S: Final = 600.0
+_REVIEW: Final = "review_requested"
+T = TypeVar("T")
 
 
 class EpisodeError(RuntimeError):
@@ -50,9 +54,23 @@ class Observation:
     error: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class _UntilReview:
+    """Wait until a session asks for a review, from an event on."""
+
+    session: str
+    after: int
+
+
+_Call: TypeAlias = Callable[[Sessions], Any] | _UntilReview
+"""What an environment asks its client for: a call of its sessions, or to wait."""
+_Flow: TypeAlias = Generator[_Call, Any, T]
+"""Calls whose results are sent back, as httpx's `auth_flow`: a blocking client and one for asyncio make the same ones."""
+
+
 @dataclass
 class _Episode:
-    """What both environments know of their session. No I/O."""
+    """The session of an episode. No I/O."""
 
     session: str
     instruction: str
@@ -89,18 +107,80 @@ class _Episode:
         )
 
 
-def _options(options: dict[str, Any]) -> dict[str, Any]:
-    """Of the session: it waits after each turn, for an instruction."""
-    # A policy that is trained must not be stopped by what stops a session that serves.
-    return {"review": "each_turn", "strategy": "think", "candidates": 1, **options}
+class _Episodes:
+    """The episodes of an environment, one after the other, as the calls that they take. No I/O.
 
+    Args:
+        steps: of an episode.
+        options: of the sessions.
+    """
 
-def _turns(session: Session) -> int:
-    return len(session.turns)
+    def __init__(self, steps: int, options: dict[str, Any]) -> None:
+        self._steps = steps
+        self._options = options
+        self.current: _Episode | None = None
 
+    def running(self) -> _Episode:
+        """The current one.
 
-def _picture_of(turn: Turn) -> bool:
-    return turn.candidates[0].image is not None
+        Raises:
+            EpisodeError: when none runs.
+        """
+        if self.current is None:
+            raise EpisodeError("no episode runs; call reset first")
+        return self.current
+
+    def reset(self, image: Picture, instruction: str, options: dict[str, Any]) -> _Flow[Observation]:
+        """End the current one, and begin another."""
+        yield from self.end()
+        given = {**self._options, **options}
+        # The session waits after each turn, for an instruction. A policy that is trained must not be stopped by what stops a
+        # session that serves.
+        asked = {"review": "each_turn", "strategy": "think", "candidates": 1, **given}
+        session = yield lambda sessions: sessions.create(image, instruction, **asked)
+        thresholds = (given.get("semantic_threshold", 8.0), given.get("quality_threshold", 8.0))
+        episode = self.current = _Episode(session.id, instruction, b"", thresholds=thresholds)
+        episode.source = stripped((yield lambda sessions: sessions.source(session.id)))
+        return (yield from self._observed(episode, 0))
+
+    def step(self, instruction: str) -> _Flow[Observation]:
+        """Another turn.
+
+        Raises:
+            EpisodeError: when none runs, or its session has ended.
+        """
+        episode = self.running()
+        session = yield lambda sessions: sessions.get(episode.session)
+        before = len(session.turns)
+        yield lambda sessions: sessions.feedback(episode.session, action="instruct", instruction=instruction)
+        return (yield from self._observed(episode, before))
+
+    def end(self) -> _Flow[None]:
+        """End the current one: its session ends with the best picture so far."""
+        episode, self.current = self.current, None
+        if episode is None:
+            return
+        session = yield lambda sessions: sessions.get(episode.session)
+        if session.ended:
+            return
+        if session.best is None:
+            yield lambda sessions: sessions.cancel(session.id)
+        else:
+            yield lambda sessions: sessions.feedback(session.id, action="accept")
+
+    def _observed(self, episode: _Episode, before: int) -> _Flow[Observation]:
+        """What is seen once a turn beyond so many waits for its review."""
+        session: Session = yield lambda sessions: sessions.review(episode.session, timeout=_WAIT_S)
+        while len(session.turns) <= before and not session.ended:
+            yield _UntilReview(session.id, session.last_event)
+            session = yield lambda sessions: sessions.review(episode.session, timeout=_WAIT_S)
+        if len(session.turns) <= before:
+            raise EpisodeError(f"the session ended without the edit: {session.finish_reason}")
+        turn = session.turns[-1].turn
+        picture = None
+        if session.turns[-1].candidates[0].image is not None:
+            picture = stripped((yield lambda sessions: sessions.image(episode.session, turn=turn)))
+        return episode.observe(session, picture, self._steps)
 
 
 class EditEnvironment:
@@ -118,9 +198,7 @@ class EditEnvironment:
     ) -> None:
         self._own = not isinstance(server, EditThinker)
         self._client = server if isinstance(server, EditThinker) else EditThinker(server, api_key)
-        self._steps = steps
-        self._options = options
-        self._episode: _Episode | None = None
+        self._episodes = _Episodes(steps, options)
 
     def reset(self, image: Picture, instruction: str, **options: Any) -> Observation:
         """Begin an episode: the first edit is made with the caller's instruction.
@@ -130,13 +208,7 @@ class EditEnvironment:
             instruction: what is wanted; all critiques measure against it.
             **options: of this session, in addition.
         """
-        self.close_episode()
-        given = {**self._options, **options}
-        session = self._client.sessions.create(image, instruction, **_options(given))
-        thresholds = (given.get("semantic_threshold", 8.0), given.get("quality_threshold", 8.0))
-        self._episode = _Episode(session.id, instruction, b"", thresholds=thresholds)
-        self._episode.source = stripped(self._client.sessions.source(session.id))
-        return self._observed(0)
+        return self._run(self._episodes.reset(image, instruction, options))
 
     def step(self, instruction: str) -> Observation:
         """Edit the source with another instruction.
@@ -144,15 +216,12 @@ class EditEnvironment:
         Raises:
             EpisodeError: before `reset`, and after the session has ended.
         """
-        episode = self._running()
-        before = _turns(self._client.sessions.get(episode.session))
-        self._client.sessions.feedback(episode.session, action="instruct", instruction=instruction)
-        return self._observed(before)
+        return self._run(self._episodes.step(instruction))
 
     @property
     def rewards(self) -> list[float]:
         """Those of this episode's steps so far."""
-        return [] if self._episode is None else list(self._episode.rewards)
+        return _rewards(self._episodes)
 
     @property
     def session_id(self) -> str:
@@ -161,19 +230,11 @@ class EditEnvironment:
         Raises:
             EpisodeError: before `reset`.
         """
-        return self._running().session
+        return self._episodes.running().session
 
     def close_episode(self) -> None:
         """End the episode: its session ends with the best picture so far."""
-        episode, self._episode = self._episode, None
-        if episode is not None:
-            session = self._client.sessions.get(episode.session)
-            if session.ended:
-                return
-            if session.best is None:
-                self._client.sessions.cancel(session.id)
-            else:
-                self._client.sessions.feedback(session.id, action="accept")
+        self._run(self._episodes.end())
 
     def close(self) -> None:
         """End the episode and, if it is the environment's own, the client."""
@@ -189,25 +250,23 @@ class EditEnvironment:
         """Close it."""
         self.close()
 
-    def _running(self) -> _Episode:
-        if self._episode is None:
-            raise EpisodeError("no episode runs; call reset first")
-        return self._episode
+    def _run(self, flow: _Flow[T]) -> T:
+        result = None
+        while True:
+            try:
+                call = flow.send(result)
+            except StopIteration as done:
+                return cast("T", done.value)
+            if isinstance(call, _UntilReview):
+                self._wait(call)
+                result = None
+            else:
+                result = call(self._client.sessions)
 
-    def _observed(self, before: int) -> Observation:
-        """What is seen once a turn beyond so many waits for its review."""
-        episode = self._running()
-        session = self._client.sessions.review(episode.session, timeout=_WAIT_S)
-        while _turns(session) <= before and not session.ended:
-            for event in self._client.sessions.events(episode.session, session.last_event, timeout=_WAIT_S):
-                if event.type == "review_requested":
-                    break
-            session = self._client.sessions.review(episode.session, timeout=_WAIT_S)
-        if _turns(session) <= before:
-            raise EpisodeError(f"the session ended without the edit: {session.finish_reason}")
-        turn = session.turns[-1]
-        picture = stripped(self._client.sessions.image(session.id, turn=turn.turn)) if _picture_of(turn) else None
-        return episode.observe(session, picture, self._steps)
+    def _wait(self, wait: _UntilReview) -> None:
+        for event in self._client.sessions.events(wait.session, wait.after, timeout=_WAIT_S):
+            if event.type == _REVIEW:
+                return
 
 
 class AsyncEditEnvironment:
@@ -218,48 +277,29 @@ class AsyncEditEnvironment:
     ) -> None:
         self._own = not isinstance(server, AsyncEditThinker)
         self._client = server if isinstance(server, AsyncEditThinker) else AsyncEditThinker(server, api_key)
-        self._steps = steps
-        self._options = options
-        self._episode: _Episode | None = None
+        self._episodes = _Episodes(steps, options)
 
     async def reset(self, image: Picture, instruction: str, **options: Any) -> Observation:
         """As `EditEnvironment.reset`."""
-        await self.close_episode()
-        given = {**self._options, **options}
-        session = await self._client.sessions.create(image, instruction, **_options(given))
-        thresholds = (given.get("semantic_threshold", 8.0), given.get("quality_threshold", 8.0))
-        self._episode = _Episode(session.id, instruction, b"", thresholds=thresholds)
-        self._episode.source = stripped(await self._client.sessions.source(session.id))
-        return await self._observed(0)
+        return await self._run(self._episodes.reset(image, instruction, options))
 
     async def step(self, instruction: str) -> Observation:
         """As `EditEnvironment.step`."""
-        episode = self._running()
-        before = _turns(await self._client.sessions.get(episode.session))
-        await self._client.sessions.feedback(episode.session, action="instruct", instruction=instruction)
-        return await self._observed(before)
+        return await self._run(self._episodes.step(instruction))
 
     @property
     def rewards(self) -> list[float]:
         """Those of this episode's steps so far."""
-        return [] if self._episode is None else list(self._episode.rewards)
+        return _rewards(self._episodes)
 
     @property
     def session_id(self) -> str:
         """As `EditEnvironment.session_id`."""
-        return self._running().session
+        return self._episodes.running().session
 
     async def close_episode(self) -> None:
         """As `EditEnvironment.close_episode`."""
-        episode, self._episode = self._episode, None
-        if episode is not None:
-            session = await self._client.sessions.get(episode.session)
-            if session.ended:
-                return
-            if session.best is None:
-                await self._client.sessions.cancel(session.id)
-            else:
-                await self._client.sessions.feedback(session.id, action="accept")
+        await self._run(self._episodes.end())
 
     async def aclose(self) -> None:
         """As `EditEnvironment.close`."""
@@ -275,21 +315,23 @@ class AsyncEditEnvironment:
         """Close it."""
         await self.aclose()
 
-    def _running(self) -> _Episode:
-        if self._episode is None:
-            raise EpisodeError("no episode runs; call reset first")
-        return self._episode
+    async def _run(self, flow: _Flow[T]) -> T:
+        # Its sessions have the same methods, which return what is to be awaited.
+        sessions = cast("Sessions", self._client.sessions)
+        result = None
+        while True:
+            try:
+                call = flow.send(result)
+            except StopIteration as done:
+                return cast("T", done.value)
+            made = self._wait(call) if isinstance(call, _UntilReview) else cast("Awaitable[Any]", call(sessions))
+            result = await made
 
-    async def _observed(self, before: int) -> Observation:
-        episode = self._running()
-        session = await self._client.sessions.review(episode.session, timeout=_WAIT_S)
-        while _turns(session) <= before and not session.ended:
-            async for event in self._client.sessions.events(episode.session, session.last_event, timeout=_WAIT_S):
-                if event.type == "review_requested":
-                    break
-            session = await self._client.sessions.review(episode.session, timeout=_WAIT_S)
-        if _turns(session) <= before:
-            raise EpisodeError(f"the session ended without the edit: {session.finish_reason}")
-        turn = session.turns[-1]
-        picture = stripped(await self._client.sessions.image(session.id, turn=turn.turn)) if _picture_of(turn) else None
-        return episode.observe(session, picture, self._steps)
+    async def _wait(self, wait: _UntilReview) -> None:
+        async for event in self._client.sessions.events(wait.session, wait.after, timeout=_WAIT_S):
+            if event.type == _REVIEW:
+                return
+
+
+def _rewards(episodes: _Episodes) -> list[float]:
+    return [] if episodes.current is None else list(episodes.current.rewards)

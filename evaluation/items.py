@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+import io
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
+
+from PIL import Image
 
 from editthinker.client import ImageFormat
 from editthinker.client.pictures import sniff
@@ -34,9 +38,14 @@ class PictureSource(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class PictureFile:
-    """A picture in a file of its own."""
+    """A picture in a file of its own.
+
+    Attributes:
+        otherwise: what to do if it is not there, for the error.
+    """
 
     path: Path
+    otherwise: str = ""
 
     @property
     def name(self) -> str:
@@ -52,7 +61,8 @@ class PictureFile:
         try:
             data = self.path.read_bytes()
         except OSError as exc:
-            message = f"{self.path}: {exc.strerror}"
+            fix = f"; {self.otherwise}" if self.otherwise and isinstance(exc, FileNotFoundError) else ""
+            message = f"{self.path}: {exc.strerror}{fix}"
             raise DatasetError(message) from exc
         return checked(data, self.name)
 
@@ -67,6 +77,22 @@ def checked(data: bytes, name: str) -> bytes:
         message = f"{name} is not a PNG, JPEG or WebP picture"
         raise DatasetError(message)
     return data
+
+
+@contextmanager
+def decoded(source: PictureSource) -> Iterator[Image.Image]:
+    """A picture's pixels.
+
+    Raises:
+        DatasetError: when it cannot be read or decoded, also within the block, where Pillow reads what it needs.
+    """
+    data = source.read()
+    try:
+        with Image.open(io.BytesIO(data)) as picture:
+            yield picture
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as exc:
+        message = f"{source.name} cannot be decoded: {str(exc) or type(exc).__name__}; make the picture again, or remove it"
+        raise DatasetError(message) from exc
 
 
 @dataclass(frozen=True)

@@ -81,6 +81,7 @@ def shown(total: int, folder: Path, *, quiet: bool) -> Iterator[Display]:
         with display.bar:
             yield display
     except BaseException:
+        # BaseException: Ctrl-C is how most runs stop, and that is when one wants to know how far it came.
         display.stopped()
         raise
 

@@ -6,11 +6,14 @@ import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, Final, Literal
 
-from editthinker.cli import records
+from pydantic import TypeAdapter, ValidationError
+
+from editthinker.cli import records, target
 from editthinker.client import Session
+from evaluation.items import PictureFile
 
 Status = Literal["edited", "unchanged", "failed", "skipped"]
 JOURNAL: Final = "journal.jsonl"
@@ -73,6 +76,9 @@ class Row:
         return self.status in {"edited", "unchanged"}
 
 
+_ROW: Final = TypeAdapter(Row)
+
+
 def task_of(dataset: str, arm: str, item: str) -> str:
     """Names an item in an arm."""
     return f"{dataset}/{arm}/{item}"
@@ -108,14 +114,34 @@ def session_columns(session: Session) -> dict[str, Any]:
 
 
 def from_record(record: Mapping[str, Any]) -> Row | None:
-    """The row of a journal's record; None where it has none. Columns of a newer version are left out."""
+    """The row of a journal's record; None where it has none. Columns of a newer version are left out.
+
+    A folder can come from others: a row whose columns are of other types is none, and neither is one whose picture would be
+    outside of the folder.
+    """
     given = record.get("row")
     if not isinstance(given, dict):
         return None
     try:
-        return Row(**{each.name: given[each.name] for each in fields(Row) if each.name in given})
-    except TypeError:
+        row = _ROW.validate_python({each.name: _whole(given[each.name]) for each in fields(Row) if each.name in given})
+    except ValidationError:
         return None
+    inside = row.output is None or (not PurePath(row.output).is_absolute() and ".." not in PurePath(row.output).parts)
+    return row if inside else None
+
+
+def _whole(value: Any) -> Any:
+    """A text without lone surrogates, which neither pages nor tables can hold; other values as they are."""
+    return value.encode("utf-8", "backslashreplace").decode() if isinstance(value, str) else value
+
+
+def picture(folder: Path, row: Row) -> PictureFile:
+    """The picture of a row that has one.
+
+    Args:
+        folder: of the run.
+    """
+    return PictureFile(folder / (row.output or ""), "repeat `editthinker eval run`, which fetches it again")
 
 
 def latest(records: Iterable[Mapping[str, Any]]) -> dict[str, Row]:
@@ -140,8 +166,8 @@ def write(folder: Path, name: str, rows: Sequence[Mapping[str, Any]]) -> list[Pa
         OSError: when they cannot be written.
     """
     lines, table = folder / f"{name}.jsonl", folder / f"{name}.parquet"
-    _replace(lines, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode("utf-8", "backslashreplace"))
-    _replace(table, _parquet(rows))
+    write_file(lines, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode("utf-8", "backslashreplace"))
+    write_file(table, _parquet(rows))
     return [lines, table]
 
 
@@ -159,23 +185,14 @@ def _parquet(rows: Sequence[Mapping[str, Any]]) -> bytes:
     return bytes(sink.getvalue())
 
 
-def _replace(path: Path, data: bytes) -> None:
-    draft = path.with_name(f".{os.getpid()}.{path.name}.tmp")
-    try:
-        with draft.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        draft.replace(path)
-    finally:
-        draft.unlink(missing_ok=True)
-
-
 def write_file(path: Path, data: bytes) -> None:
     """Write a file so that it is whole on disk, or not there.
 
     Raises:
-        OSError: when it cannot be written.
+        OSError: when it cannot be written; it names the file.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    _replace(path, data)
+    with target.atomic(path) as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())

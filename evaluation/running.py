@@ -15,9 +15,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 
-from PIL import Image
+from pydantic import BaseModel, ValidationError
 
 from editthinker.cli import several, target
 from editthinker.cli.records import Journal, JournalError
@@ -26,14 +26,16 @@ from editthinker.client import (
     EditThinkerError,
     NotFoundError,
     RateLimitError,
+    Retries,
     Session,
     SessionFailedError,
 )
 from evaluation.arms import Arm, distinct
-from evaluation.items import Dataset, DatasetError, Item
+from evaluation.items import Dataset, DatasetError, Item, PictureSource, decoded
 from evaluation.results import JOURNAL, Row, as_dict, from_record, session_columns, task_of, write, write_file
 
 MANIFEST: Final = "run.json"
+_VERSION: Final = 1
 _JPEG_QUALITY: Final = 95
 """Of results in benchmarks that expect JPEG: as the server's own re-encoding."""
 
@@ -147,28 +149,51 @@ def carry_out(
         return work.outcome()
 
 
+class _Opened(BaseModel, extra="allow"):
+    """A dataset of a run; further fields are its options."""
+
+    path: str
+
+
+class _Manifest(BaseModel):
+    version: Literal[1]
+    fresh: str = ""
+    arms: dict[str, dict[str, Any]]
+    datasets: dict[Literal["imgedit", "gedit", "risebench", "krisbench", "own"], _Opened]
+
+
 def manifest(folder: Path) -> dict[str, Any]:
     """Arms and datasets of a run.
 
     Raises:
-        JournalError: when there is no run in the folder.
+        JournalError: when there is no run in the folder, or it is of another version.
     """
     path = folder / MANIFEST
     try:
-        known: dict[str, Any] = json.loads(path.read_text("utf-8"))
+        known = json.loads(path.read_text("utf-8"))
     except FileNotFoundError as exc:
         message = f"{folder} is not the folder of a run: {MANIFEST} is not there"
         raise JournalError(message) from exc
-    except ValueError as exc:
-        message = f"{path} is not JSON: {exc}"
+    except (ValueError, RecursionError) as exc:
+        message = f"{path} is not JSON: {exc}; restore it, or give another folder"
         raise JournalError(message) from exc
-    return known
+    version = known.get("version") if isinstance(known, dict) else None
+    if isinstance(version, int) and version != _VERSION:
+        message = f"{path} is of version {version}, and this editthinker reads {_VERSION}; use the one that wrote it"
+        raise JournalError(message)
+    try:
+        return _Manifest.model_validate(known).model_dump()
+    except ValidationError as exc:
+        first = exc.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        message = f"{path}: {where + ': ' if where else ''}{first['msg']}; restore it, or give another folder"
+        raise JournalError(message) from exc
 
 
 def _check_manifest(run: Run) -> None:
     """Arms and datasets of the folder: more may be added, and those that are there must be the same."""
     path = run.folder / MANIFEST
-    new: dict[str, Any] = {"version": 1, "arms": {}, "datasets": {}, "fresh": run.fresh}
+    new: dict[str, Any] = {"version": _VERSION, "arms": {}, "datasets": {}, "fresh": run.fresh}
     known = manifest(run.folder) if path.exists() else new
     if known.get("fresh") != run.fresh:
         message = f"{run.folder} was run with --fresh {known.get('fresh')!r}; give the same, or another folder"
@@ -179,7 +204,8 @@ def _check_manifest(run: Run) -> None:
             raise JournalError(message)
     for dataset in run.datasets:
         known["datasets"][dataset.name] = {"version": dataset.version, "items": len(dataset.items), **dataset.options}
-    write_file(path, json.dumps(known, indent=2, ensure_ascii=False).encode())
+    # As JSON escapes them: what is not UTF-8 in a path.
+    write_file(path, json.dumps(known, indent=2, ensure_ascii=False).encode("utf-8", "backslashreplace"))
 
 
 class _Work:
@@ -229,11 +255,12 @@ class _Work:
             if self._done(task):
                 self._on_row(self.rows[task.name])
         waiting = iter(self.left())
-        async with AsyncEditThinker(base_url, api_key, retries=several.RETRIES) as client:
+        async with several.client(base_url, api_key, Retries()) as client:
+            # Less patient: a wrong URL is told at once.
             self._pictures = await _pictures_of_editors(client)
-            async with asyncio.TaskGroup() as group:
-                for _ in range(self._run.jobs):
-                    group.create_task(self._worker(client, waiting))
+        async with several.client(base_url, api_key) as client, asyncio.TaskGroup() as group:
+            for _ in range(self._run.jobs):
+                group.create_task(self._worker(client, waiting))
 
     async def _worker(self, client: AsyncEditThinker, waiting: Iterator[Task]) -> None:
         for task in waiting:
@@ -335,7 +362,7 @@ class _Work:
         picture = await client.sessions.image(session.id, format=task.dataset.format, compression=compression)
         home = Path(task.dataset.name)
         for path, source in task.dataset.companions(task.item, task.arm.name).items():
-            data = await asyncio.to_thread(as_png, await asyncio.to_thread(source.read))
+            data = await asyncio.to_thread(as_png, source)
             write_file(self._run.folder / home / path, data)
         output = home / task.dataset.output(task.item, task.arm.name)
         write_file(self._run.folder / output, picture)
@@ -356,11 +383,15 @@ def idempotency_key(task: Task, digest: str, attempt: int, fresh: str) -> str:
     return "eval-" + hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()[:40]
 
 
-def as_png(data: bytes) -> bytes:
-    """A picture as PNG."""
+def as_png(picture: PictureSource) -> bytes:
+    """A picture as PNG.
+
+    Raises:
+        DatasetError: when it cannot be read.
+    """
     out = io.BytesIO()
-    with Image.open(io.BytesIO(data)) as picture:
-        picture.save(out, "PNG")
+    with decoded(picture) as read:
+        read.save(out, "PNG")
     return out.getvalue()
 
 

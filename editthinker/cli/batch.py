@@ -97,6 +97,7 @@ def carry_out(batch: Batch, server: str | None, api_key: str | None) -> int:
             except UsageError:
                 raise
             except BaseException:
+                # BaseException: Ctrl-C is how most batches stop, and that is when one wants to know how far it came.
                 display.stopped()
                 raise
     display.ended()
@@ -106,10 +107,7 @@ def carry_out(batch: Batch, server: str | None, api_key: str | None) -> int:
 
 async def _run(batch: Batch, journal: Journal, display: _Display, base_url: str, api_key: str) -> None:
     waiting = iter(batch.items)
-    try:
-        client = AsyncEditThinker(base_url, api_key, retries=several.RETRIES)
-    except ValueError as exc:
-        raise UsageError(str(exc)) from exc
+    client = several.client(base_url, api_key)
     run = _Run(batch, journal, client)
 
     async def work() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,7 +13,7 @@ import typer
 
 from editthinker.cli import target
 from editthinker.cli.failures import FAILED, UsageError, friendly, interruptible
-from editthinker.printable import one_line
+from editthinker.printable import block, json_text, one_line
 
 app = typer.Typer(name="eval", help="Whether thinking pays: benchmarks on any editor, thinker and judge.", no_args_is_help=True)
 STOPPED: Final = 4
@@ -118,7 +119,14 @@ def score(  # noqa: PLR0913 - one parameter for each option of the command
     *,
     judge_url: Annotated[str, typer.Option(metavar="URL", help="A server with OpenAI's chat completions, with /v1.")],
     judge_model: Annotated[str, typer.Option(metavar="NAME", help="The model's name there.")],
-    judge_key: Annotated[str, typer.Option(envvar="JUDGE_API_KEY", metavar="KEY", help="Its API key.")] = "",
+    judge_key: Annotated[
+        str,
+        typer.Option(
+            envvar="JUDGE_API_KEY",
+            metavar="KEY",
+            help="Its API key; better given by the variable, since others can read the command line.",
+        ),
+    ] = "",
     name: Annotated[str | None, typer.Option(help="The name of the judge in reports; the model's if absent.")] = None,
     prompts: Annotated[
         list[str] | None,
@@ -174,9 +182,9 @@ def report(
         results.write(folder, "results", [results.as_dict(row) for row in rows])
         results.write(folder, "scores", tables.scores(folder, found, rows))
         if json:
-            _say(tables.as_json(made))
+            _say(json_text(tables.as_json(made)))
         else:
-            _say(f"{tables.as_text(made)}report: {path}")
+            _say(block(f"{tables.as_text(made)}report: {path}"))
 
 
 @app.command("compare")
@@ -185,7 +193,7 @@ def compare(  # noqa: PLR0913 - one parameter for each option of the command
     *,
     judge: Annotated[
         list[str],
-        typer.Option(metavar="NAME:url=…,model=…", help="A judge: its URL, with /v1, and model; repeatable."),
+        typer.Option(metavar="NAME:url=…,model=…", help="A judge: its URL, with /v1, model, and key_env=VARIABLE; repeatable."),
     ],
     repeats: Annotated[int, typer.Option(min=1, help="Times that each picture is scored, for self-consistency.")] = 1,
     pairs: Annotated[bool, typer.Option("--pairs/--no-pairs", help="Show pairs in both orders, for position bias.")] = True,
@@ -208,7 +216,7 @@ def compare(  # noqa: PLR0913 - one parameter for each option of the command
         from evaluation.comparing import page, work  # noqa: PLC0415
 
         found = datasets.reopen(running.manifest(folder))
-        judges = dict(work.parse_judge(words) for words in judge)
+        judges = work.parse_judges(judge, os.environ)
         voted = work.read_votes(votes, server, api_key) if votes else ()
         pictures = work.pictures_of(folder, found, limit)
         comparing = work.Comparing(folder, pictures, voted, repeats=repeats, pairs=pairs, jobs=jobs)
@@ -216,7 +224,7 @@ def compare(  # noqa: PLR0913 - one parameter for each option of the command
         path = output or folder / "compare.html"
         target.writable(path)
         target.write_atomically(path, page.render(comparing, findings).encode())
-        _say(page.as_json(comparing, findings) if json else f"{page.as_text(findings)}report: {path}")
+        _say(json_text(page.as_json(comparing, findings)) if json else block(f"{page.as_text(findings)}report: {path}"))
         if findings.failures:
             raise typer.Exit(FAILED)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Callable
 from enum import StrEnum
@@ -64,6 +65,9 @@ def export(  # noqa: PLR0913 - one parameter for each option of the command
         except ModuleNotFoundError as exc:
             message = f"{exc.name} is not installed; install it with: pip install 'editthinker[eval]'"
             raise UsageError(message) from exc
+        if gain is not None and not math.isfinite(gain):
+            message = f"--gain {gain}: write a number of points, as in --gain 0.5"
+            raise UsageError(message)
         filters = exporting.Filters(_time("--since", since), _time("--until", until), status and status.value, gain, agreement)
         options = exporting.ExportOptions(form.value, filters, _splits(splits), licence, with_ids, repeats)
         try:

@@ -42,6 +42,7 @@ class Journal:
                 # A kill can leave half a line.
                 os.write(self._file, b"\n")
         except BaseException:
+            # BaseException: Ctrl-C, too, must not leave the lock held in a process that goes on.
             os.close(self._file)
             raise
 
@@ -49,13 +50,16 @@ class Journal:
         """Write a record and wait until it is on disk.
 
         Raises:
-            OSError: when it cannot be written.
+            OSError: when it cannot be written; it names the file.
         """
         line = json.dumps(record, ensure_ascii=False).encode("utf-8", "backslashreplace") + b"\n"
-        os.lseek(self._file, 0, os.SEEK_END)
-        while line:
-            line = line[os.write(self._file, line) :]
-        os.fsync(self._file)
+        try:
+            os.lseek(self._file, 0, os.SEEK_END)
+            while line:
+                line = line[os.write(self._file, line) :]
+            os.fsync(self._file)
+        except OSError as exc:
+            raise OSError(exc.errno, exc.strerror, str(self.path)) from exc
 
     def __enter__(self) -> Self:
         """Use the journal in a ``with``."""
@@ -78,7 +82,7 @@ def _records(data: bytes) -> Iterator[dict[str, Any]]:
     for line in data.split(b"\n"):
         try:
             record = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             continue
         if isinstance(record, dict):
             yield record

@@ -8,10 +8,12 @@ from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager
 from typing import Any, Final
 
+from editthinker.cli.failures import UsageError
 from editthinker.client import (
     APIConnectionError,
     APIResponseError,
     APIStatusError,
+    AsyncEditThinker,
     EditThinkerError,
     RateLimitError,
     Retries,
@@ -21,6 +23,18 @@ RETRIES: Final = Retries(attempts=10, reconnects=20, max_retry_after=300.0)
 """More patient than for one edit: a quota or a restart of the server is waited for."""
 _STOPPING: Final = frozenset({401, 403, 429, 503, 507})
 """Statuses that every other session would get too."""
+
+
+def client(base_url: str, api_key: str | None, retries: Retries = RETRIES) -> AsyncEditThinker:
+    """A client for many sessions.
+
+    Raises:
+        UsageError: for an invalid URL or key.
+    """
+    try:
+        return AsyncEditThinker(base_url, api_key or "", retries=retries)
+    except ValueError as exc:
+        raise UsageError(str(exc)) from exc
 
 
 class UnderWay:

@@ -40,10 +40,10 @@ def client_arguments(base_url: str | None, api_key: str | None, timeout: float, 
         raise ValueError(message)
     base = _reachable(normal_base(base_url))
     headers = {"user-agent": "editthinker-python", "accept": "application/json, image/*;q=0.9, */*;q=0.5"}
-    if key := _sendable(environment.get(KEY_VARIABLE, "") if api_key is None else api_key):
+    if key := sendable(environment.get(KEY_VARIABLE, "") if api_key is None else api_key):
         headers["authorization"] = f"Bearer {key}"
     if tenant is not None:
-        headers["x-tenant"] = _sendable(tenant)
+        headers["x-tenant"] = sendable(tenant)
     return {
         "base_url": base,
         "headers": headers,
@@ -133,10 +133,13 @@ def failure_of(exc: httpx.TransportError, base_url: httpx.URL) -> APIConnectionE
     return APIConnectionError(message, sent=sent)
 
 
-def _sendable(api_key: str) -> str:
+def sendable(api_key: str) -> str:
     """The key without surrounding white space.
 
     Checked here because httpx and h11 quote an invalid header in their errors; this message does not contain the key.
+
+    Raises:
+        ValueError: for a key that no header can have.
     """
     key = api_key.strip()
     if not all("!" <= letter <= "~" for letter in key):

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 from datetime import UTC, datetime
-from importlib.resources import files
 from typing import Final
 
 from editthinker.client import Comparison, Preparation, Session
+from editthinker.report.document import asset, document
 from editthinker.report.markup import escape, facts, picture
 from editthinker.report.pictures import Pictures
 from editthinker.report.turns import Shown, caption, other_turns, winning_turn
@@ -27,20 +25,7 @@ _REASONS: Final = {
 }
 _LONG_TITLE: Final = 90
 """Characters from which an instruction is set smaller as the title."""
-_PAGE: Final = """\
-<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta http-equiv="Content-Security-Policy" content="{policy}">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="color-scheme" content="light dark">
-<meta name="referrer" content="no-referrer">
-<title>{title} &middot; EditThinker</title>
-<style>{style}</style>
-</head>
-<body>
-<main>
+_BODY: Final = """\
 <header>
 <p class="eyebrow">EditThinker session <code>{id}</code></p>
 <h1{size}>{title}</h1>
@@ -57,10 +42,6 @@ _PAGE: Final = """\
 </dl>
 </section>
 <footer>{footer}</footer>
-</main>
-<script>{script}</script>
-</body>
-</html>
 """
 _TOOLS: Final = """\
 <div class="tools" hidden>
@@ -83,15 +64,12 @@ _TOOLS: Final = """\
 def render(session: Session, pictures: Pictures) -> str:
     """The report of a session, as one HTML document with the pictures inside."""
     shown = Shown(session, pictures)
-    style, script = asset("tokens.css") + asset("style.css"), asset("viewer.js")
     turns = other_turns(shown)
     heading = "" if shown.best and not turns else f"<h2>{'The other turns' if shown.best else 'Turns'}</h2>\n"
-    return _PAGE.format(
-        policy=policy(style, script),
-        title=escape(session.instruction),
+    title = escape(session.instruction)
+    body = _BODY.format(
+        title=title,
         size=' class="long"' if len(session.instruction) > _LONG_TITLE else "",
-        style=style,
-        script=script,
         id=escape(session.id),
         lead=escape(_lead(session)),
         course=_course(session),
@@ -102,22 +80,7 @@ def render(session: Session, pictures: Pictures) -> str:
         totals=facts(_totals(shown)),
         footer=escape(_footer(session)),
     )
-
-
-def asset(name: str) -> str:
-    """A file of this package: ``tokens.css`` has the colours, for other pages too."""
-    return files("editthinker.report").joinpath(name).read_text(encoding="utf-8")
-
-
-def policy(style: str, script: str = "") -> str:
-    """Content Security Policy Level 3: this style, this script and pictures of the file; nothing is loaded or sent."""
-    hashes = {
-        name: base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
-        for name, text in (("style-src", style), ("script-src", script))
-        if text
-    }
-    own = "; ".join(f"{name} 'sha256-{digest}'" for name, digest in hashes.items())
-    return f"default-src 'none'; img-src data:; {own}; base-uri 'none'; form-action 'none'"
+    return document(f"{title} &middot; EditThinker", body, asset("style.css"), asset("viewer.js"))
 
 
 def _lead(session: Session) -> str:

@@ -1,4 +1,4 @@
-"""The scores of the server's own judge, 0 to 10, of any dataset: means over items. No benchmark's number."""
+"""Two scores of 0 to 10 of any dataset, by the sessions' own judge or another: means over items. No benchmark's number."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from typing import Final
 
 from evaluation.aggregation.scored import Point, Scored, Summary, headline, means
 
-NAME: Final = "overall score of the server's judge, mean over items (0 to 10)"
+NAME: Final = "overall score, mean over items (0 to 10)"
 SCALE: Final = (0.0, 10.0)
-PIN: Final = "this project"
+PIN: Final = ""
 METRICS: Final = ("semantic", "quality", "overall")
 
 

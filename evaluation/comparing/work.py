@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any, Final
 
 from editthinker.cli import records, several
-from editthinker.client import AsyncEditThinker, EditThinkerError
+from editthinker.client import AsyncEditThinker, NotFoundError, Retries
 from evaluation import replies, results
 from evaluation.comparing import measures
-from evaluation.items import Dataset
+from evaluation.items import Dataset, DatasetError, PictureSource
 from evaluation.scoring.judge import Judge, QuestionError
 from evaluation.scoring.prompts import load
 from evaluation.scoring.questions import Shown, two_scores
@@ -37,14 +37,29 @@ class Picture:
     Attributes:
         name: unique in the comparison.
         item: names source and instruction, which pictures of a pair share.
+        source, edited: read when they are shown: those of a benchmark do not fit into memory together.
+        digest: of the edited picture.
     """
 
     name: str
     item: str
     instruction: str
-    source: bytes
-    data: bytes
+    source: PictureSource
+    edited: PictureSource
+    digest: str
     server_score: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Fetched:
+    """A picture that a server gave, in memory."""
+
+    name: str
+    data: bytes
+
+    def read(self) -> bytes:
+        """Its bytes."""
+        return self.data
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +99,7 @@ class Comparing:
         by_item: dict[str, list[Picture]] = {}
         for picture in self.pictures:
             by_item.setdefault(picture.item, []).append(picture)
-        made = [pair for members in by_item.values() for pair in combinations(members, 2) if pair[0].data != pair[1].data]
+        made = [pair for members in by_item.values() for pair in combinations(members, 2) if pair[0].digest != pair[1].digest]
         return [*made, *((vote.first, vote.second) for vote in self.votes)]
 
 
@@ -107,6 +122,9 @@ def pictures_of(folder: Path, datasets: Sequence[Dataset], limit: int | None = N
 
     Args:
         limit: items of each dataset.
+
+    Raises:
+        DatasetError: when one cannot be read.
     """
     rows = [row for row in results.read(folder) if row.answered]
     found = []
@@ -115,24 +133,50 @@ def pictures_of(folder: Path, datasets: Sequence[Dataset], limit: int | None = N
         for row in rows:
             if row.dataset != dataset.name or row.item not in items or row.output is None:
                 continue
-            source = items[row.item].sources[0].read()
-            data = (folder / row.output).read_bytes()
-            found.append(Picture(row.task, f"{row.dataset}/{row.item}", row.instruction, source, data, row.overall))
+            source, edited = items[row.item].sources[0], results.picture(folder, row)
+            digest = digest_of(edited.read())
+            found.append(Picture(row.task, f"{row.dataset}/{row.item}", row.instruction, source, edited, digest, row.overall))
     return found
 
 
-def parse_judge(words: str) -> tuple[str, Judge]:
-    """Name and judge of ``NAME:url=…,model=…,key=…``.
+_OPTIONS: Final = frozenset({"url", "model", "key_env"})
+
+
+def parse_judges(given: Sequence[str], environment: Mapping[str, str]) -> dict[str, Judge]:
+    """Judges by name, of words such as ``NAME:url=…,model=…,key_env=VARIABLE``.
+
+    Args:
+        environment: has the API keys: other users of the machine can read a command's words.
 
     Raises:
-        CompareError: for anything else.
+        CompareError: for anything else, a name that occurs twice, or a variable that is not set.
+        JudgeError: for a URL or key that cannot be used.
     """
+    found: dict[str, Judge] = {}
+    for words in given:
+        name, judge = _judge(words, environment)
+        if name in found:
+            message = f"--judge {name}: two judges have this name; give one another name"
+            raise CompareError(message)
+        found[name] = judge
+    return found
+
+
+def _judge(words: str, environment: Mapping[str, str]) -> tuple[str, Judge]:
     name, colon, rest = words.partition(":")
     options = dict(pair.partition("=")[::2] for pair in rest.split(","))
-    if not colon or not name or name == SERVER or not {"url", "model"} <= set(options) <= {"url", "model", "key"}:
-        message = f"{words!r}: write NAME:url=URL,model=MODEL (and key=KEY), where NAME is not {SERVER!r}"
+    if "key" in options:
+        # Not quoted: it would be in logs as well.
+        message = f"--judge {name}: others can read a key that is on the command line; write key_env=VARIABLE, which has it"
         raise CompareError(message)
-    return name, Judge(options["url"], options["model"], options.get("key", ""))
+    if not colon or not name or name == SERVER or not {"url", "model"} <= set(options) <= _OPTIONS:
+        message = f"--judge {words!r}: write NAME:url=URL,model=MODEL (and key_env=VARIABLE), where NAME is not {SERVER!r}"
+        raise CompareError(message)
+    variable = options.get("key_env")
+    if variable is not None and not environment.get(variable):
+        message = f"--judge {name}: the environment variable {variable!r} is not set; it should have the judge's API key"
+        raise CompareError(message)
+    return name, Judge(options["url"], options["model"], environment[variable] if variable else "")
 
 
 def read_votes(path: Path, server: str | None, api_key: str | None) -> list[Vote]:
@@ -140,6 +184,7 @@ def read_votes(path: Path, server: str | None, api_key: str | None) -> list[Vote
 
     Raises:
         CompareError: without a server, or for a file that is not an export.
+        EditThinkerError: when the server refuses, or does not answer.
     """
     if not server:
         message = "the pictures of votes are on the server where people voted: name it with --server"
@@ -151,7 +196,7 @@ def read_votes(path: Path, server: str | None, api_key: str | None) -> list[Vote
     found: list[Vote] = []
 
     async def fetch() -> None:
-        async with AsyncEditThinker(server, api_key or "", retries=several.RETRIES) as client:
+        async with several.client(server, api_key, Retries()) as client:
             found.extend(await votes_of(lines, client))
 
     several.run(fetch())
@@ -167,7 +212,8 @@ async def votes_of(lines: Sequence[Mapping[str, Any]], client: AsyncEditThinker)
         try:
             source = await client.sessions.source(line["a"]["session_id"])
             first, second = [await _voted(client, line, side, source) for side in ("a", "b")]
-        except (EditThinkerError, LookupError, TypeError):
+        except (NotFoundError, LookupError, TypeError):
+            # The session is deleted, or the line is not one of the export.
             continue
         found.append(Vote(first, second, line["choice"]))
     return found
@@ -177,7 +223,8 @@ async def _voted(client: AsyncEditThinker, line: Mapping[str, Any], side: str, s
     ref = line[side]
     turn = ref.get("turn")
     data = source if turn is None else await client.sessions.image(ref["session_id"], turn, ref.get("candidate"))
-    return Picture(f"vote/{ref['sha256']}", f"vote/{line['source']}/{line['instruction']}", line["instruction"], source, data)
+    name, item = f"vote/{ref['sha256']}", f"vote/{line['source']}/{line['instruction']}"
+    return Picture(name, item, line["instruction"], _Fetched("source", source), _Fetched(side, data), digest_of(data))
 
 
 def carry_out(comparing: Comparing, judges: Mapping[str, Judge]) -> Findings:
@@ -226,24 +273,23 @@ class _Work:
         for picture in self._comparing.every():
             text = self._prompts.text("scores", instruct=picture.instruction)
             for repeat in range(self._comparing.repeats):
-                shown = [Shown(picture.source), Shown(picture.data)]
+                shown = (picture.source, picture.edited)
                 yield self._asking(judge, _alone(name, picture, repeat), text, shown, repeat)
         for pair in self._comparing.pairings():
             for one, other in (pair, pair[::-1]):
                 text = self._prompts.text("pair", instruct=one.instruction)
-                yield self._asking(
-                    judge, _pair(name, one, other), text, [Shown(one.source), Shown(one.data), Shown(other.data)], 0
-                )
+                yield self._asking(judge, _pair(name, one, other), text, (one.source, one.edited, other.edited), 0)
 
     def _asking(
-        self, judge: Judge, key: str, text: str, shown: Sequence[Shown], repeat: int
+        self, judge: Judge, key: str, text: str, pictures: Sequence[PictureSource], repeat: int
     ) -> Callable[[], Coroutine[Any, Any, None]]:
         async def ask() -> None:
             if key in self._said:
                 return
             try:
+                shown = [Shown(await asyncio.to_thread(picture.read)) for picture in pictures]
                 answer = await judge.ask(text, shown, seed=repeat)
-            except QuestionError as exc:
+            except (QuestionError, DatasetError) as exc:
                 self._failures.append(str(exc))
                 return
             self._journal.append({"key": key, "reply": answer.text, "model": judge.model})
@@ -292,8 +338,8 @@ class _Work:
 
 
 def _alone(judge: str, picture: Picture, repeat: int) -> str:
-    return f"{judge}|score|{picture.item}|{digest_of(picture.data)}|{repeat}"
+    return f"{judge}|score|{picture.item}|{picture.digest}|{repeat}"
 
 
 def _pair(judge: str, one: Picture, other: Picture) -> str:
-    return f"{judge}|pair|{one.item}|{digest_of(one.data)}|{digest_of(other.data)}"
+    return f"{judge}|pair|{one.item}|{one.digest}|{other.digest}"

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from editthinker.client import ImageFormat
-from evaluation.datasets.reading import objects_by_key, plain_name
-from evaluation.items import DatasetError, Item, PictureSource, unique
+from evaluation.datasets.reading import list_in, objects_by_key, plain_name
+from evaluation.items import Item, PictureSource, unique
 
 LISTS: Final = ("basic_edit.json", "singleturn.json")
 
@@ -32,10 +32,7 @@ class ImgEdit:
     format: ImageFormat = "png"
 
     def __init__(self, path: Path) -> None:
-        listed = path if path.is_file() else next((path / name for name in LISTS if (path / name).is_file()), None)
-        if listed is None:
-            message = f"{path}: neither {' nor '.join(LISTS)} is there"
-            raise DatasetError(message)
+        listed = list_in(path, LISTS)
         root = listed.parent
         self.options: Mapping[str, Any] = {"path": str(path.resolve())}
         items = [

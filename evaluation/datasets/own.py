@@ -43,7 +43,7 @@ class Own:
             message = f"{path}: there is none of {', '.join(TABLES)}; for a folder of pictures give an instruction"
             raise DatasetError(message)
         found = sorted(each for each in path.glob("*") if each.suffix.lower() in _PICTURES)
-        self.items = unique([Item(each.name, instruction, (PictureFile(each),)) for each in found], path)
+        self.items = unique([Item(plain_name(each.name, str(path)), instruction, (PictureFile(each),)) for each in found], path)
 
     def output(self, item: Item, arm: str) -> Path:
         """``<arm>/<id>.png``."""

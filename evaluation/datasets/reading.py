@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -12,7 +13,22 @@ from typing import Any, Final
 
 from evaluation.items import DatasetError, PictureFile, checked
 
+_LONGEST_NAME: Final = 200
+"""Bytes of a key: a name has at most 255 (ext4, APFS, NTFS in UTF-16), and results add up to 20."""
 _TABLES: Final = (".csv", ".tsv", ".jsonl", ".json", ".parquet")
+
+
+def list_in(path: Path, names: Sequence[str]) -> Path:
+    """The list of a dataset: the path itself, or the first of these files in it.
+
+    Raises:
+        DatasetError: when none is there.
+    """
+    found = path if path.is_file() else next((path / name for name in names if (path / name).is_file()), None)
+    if found is None:
+        message = f"{path}: neither {' nor '.join(names)} is there"
+        raise DatasetError(message)
+    return found
 
 
 def json_file(path: Path) -> Any:
@@ -26,7 +42,7 @@ def json_file(path: Path) -> Any:
     except OSError as exc:
         message = f"{path}: {exc.strerror}"
         raise DatasetError(message) from exc
-    except ValueError as exc:
+    except (ValueError, RecursionError) as exc:
         message = f"{path} is not JSON: {exc}"
         raise DatasetError(message) from exc
 
@@ -96,6 +112,9 @@ class Row:
             what = "is empty" if isinstance(value, str) else f"is {kind(value)}, and not a text"
             message = f"{self.where}: the field {name} {what}"
             raise DatasetError(message)
+        if not _is_unicode(value):
+            message = f"{self.where}: the field {name} has half of a surrogate pair, which is no text"
+            raise DatasetError(message)
         return value
 
     def optional(self, *names: str) -> str:
@@ -149,12 +168,20 @@ def plain_name(text: str, where: str) -> str:
     """A key that is used as a file name.
 
     Raises:
-        DatasetError: when it is a path.
+        DatasetError: when it is a path, not UTF-8, or longer than names of files can be with what is added to it.
     """
-    if not text or text in {".", ".."} or any(letter in text for letter in "/\\\0"):
-        message = f"{where}: {text!r} cannot be a file name"
+    if not text or text in {".", ".."} or any(letter in text for letter in "/\\\0") or not _is_unicode(text):
+        message = f"{where}: {text!r} cannot be a file name; give the item another one"
+        raise DatasetError(message)
+    if len(text.encode()) > _LONGEST_NAME:
+        message = f"{where}: {text[:40]!r}… has {len(text.encode())} bytes as a file name; at most {_LONGEST_NAME} are possible"
         raise DatasetError(message)
     return text
+
+
+def _is_unicode(text: str) -> bool:
+    """Whether a text has no lone surrogates: JSON and names of files can."""
+    return not any("\ud800" <= letter <= "\udfff" for letter in text)
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,9 +232,15 @@ def parquet_rows(path: Path, without: frozenset[str] = frozenset()) -> Iterator[
     """
     file = _parquet(path)
     names = [name for name in file.schema_arrow.names if name not in without]
+    batches = file.iter_batches(batch_size=256, columns=names)
     number = 0
-    for batch in file.iter_batches(batch_size=256, columns=names):
-        for values in batch.to_pylist():
+    while True:
+        with _broken(path):
+            rows = next(batches, None)
+            found = [] if rows is None else rows.to_pylist()
+        if rows is None:
+            return
+        for values in found:
             number += 1
             yield Row(f"{path}, row {number}", values)
 
@@ -248,29 +281,39 @@ def table_rows(path: Path) -> list[Row]:
 
 
 def _json_line(path: Path, number: int, line: str) -> Row:
+    where = f"{path}, line {number}"
     try:
-        return Row(f"{path}, line {number}", json.loads(line))
-    except json.JSONDecodeError as exc:
-        message = f"{path}, line {number} is not JSON: {exc}"
+        values = json.loads(line)
+    except (ValueError, RecursionError) as exc:
+        message = f"{where} is not JSON: {exc}"
         raise DatasetError(message) from exc
+    return Row(where, values)
 
 
 def _parquet(path: Path) -> Any:
-    # 100 ms, for datasets in parquet alone.
-    from pyarrow import ArrowInvalid  # noqa: PLC0415
-    from pyarrow.parquet import ParquetFile  # noqa: PLC0415
+    from pyarrow.parquet import ParquetFile  # noqa: PLC0415 - 100 ms, for datasets in parquet alone
+
+    with _broken(path):
+        return ParquetFile(path)
+
+
+@contextmanager
+def _broken(path: Path) -> Iterator[None]:
+    """Errors of a parquet file that cannot be read."""
+    from pyarrow import ArrowException  # noqa: PLC0415 - as above
 
     try:
-        return ParquetFile(path)
-    except (OSError, ArrowInvalid) as exc:
-        message = f"{path}: {getattr(exc, 'strerror', None) or exc}"
+        yield
+    except (OSError, ArrowException, UnicodeDecodeError) as exc:
+        message = f"{path}: {getattr(exc, 'strerror', None) or exc}; the file is damaged, or no parquet file: download it again"
         raise DatasetError(message) from exc
 
 
 @lru_cache(maxsize=4)
 def _group(path: Path, number: int, column: str) -> list[Any]:
     """The values of a column in a row group: a benchmark's rows are read in their order, from one group after another."""
-    return list(_parquet(path).read_row_group(number, columns=[column]).column(column).to_pylist())
+    with _broken(path):
+        return list(_parquet(path).read_row_group(number, columns=[column]).column(column).to_pylist())
 
 
 @lru_cache(maxsize=64)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from editthinker.client import ImageFormat
-from evaluation.datasets.reading import Row, objects_in_list, plain_name
+from evaluation.datasets.reading import Row, list_in, objects_in_list, plain_name
 from evaluation.items import DatasetError, Item, PictureSource, unique
 
 CATEGORIES: Final = ("temporal_reasoning", "causal_reasoning", "spatial_reasoning", "logical_reasoning")
@@ -34,10 +34,7 @@ class RiseBench:
     format: ImageFormat = "png"
 
     def __init__(self, path: Path) -> None:
-        listed = path if path.is_file() else next((path / name for name in _LISTS if (path / name).is_file()), None)
-        if listed is None:
-            message = f"{path}: neither {' nor '.join(_LISTS)} is there"
-            raise DatasetError(message)
+        listed = list_in(path, _LISTS)
         root = listed.parent
         self.options: Mapping[str, Any] = {"path": str(path.resolve())}
         rows = objects_in_list(listed)

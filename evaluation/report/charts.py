@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
 from editthinker.report.markup import escape
 from evaluation.statistics import Difference
+
+_LONGEST_LABEL: Final = 36
 
 
 def change(found: Difference, scale: tuple[float, float], reach: float) -> str:
@@ -70,6 +73,11 @@ def bounds(found: Difference) -> str:
     return f" ({signed(found.change.low)} to {signed(found.change.high)})"
 
 
+def _short(label: str) -> str:
+    """A label that fits an axis."""
+    return label if len(label) <= _LONGEST_LABEL else f"{label[: _LONGEST_LABEL - 1]}\u2026"
+
+
 def calibration(bins: Sequence[tuple[float, float, int]], labels: tuple[str, str], scale: tuple[float, float]) -> str:
     """A plot of means against means: on the diagonal both agree.
 
@@ -81,18 +89,24 @@ def calibration(bins: Sequence[tuple[float, float, int]], labels: tuple[str, str
     most = max((count for *_, count in bins), default=1)
 
     def at(value: float) -> float:
-        return 10 + 80 * (value - low) / (high - low)
+        return 12 + 84 * (value - low) / (high - low)
 
     dots = "".join(
-        f'<circle class="dot even" cx="{at(x):.1f}" cy="{100 - at(y):.1f}" r="{1 + 3 * (count / most) ** 0.5:.1f}"/>'
+        f'<circle class="dot even" cx="{at(x):.1f}" cy="{100 - at(y):.1f}" r="{0.7 + 1.3 * (count / most) ** 0.5:.1f}"/>'
         for x, y, count in bins
     )
     path = " ".join(f"{at(x):.1f},{100 - at(y):.1f}" for x, y, _ in bins)
-    axes = '<path class="axis" d="M10 10V90H90" fill="none"/><line class="zero" x1="10" y1="90" x2="90" y2="10"/>'
-    words = (
-        f'<text x="50" y="98" text-anchor="middle">{escape(labels[0])}</text>'
-        f'<text x="4" y="50" text-anchor="middle" transform="rotate(-90 4 50)">{escape(labels[1])}</text>'
-        f'<text x="10" y="94" text-anchor="middle">{low:g}</text><text x="90" y="94" text-anchor="middle">{high:g}</text>'
+    marks = [low, (low + high) / 2, high]
+    lines = "".join(f"M{at(mark):g} 4V88M12 {100 - at(mark):g}H96" for mark in marks)
+    axes = f'<path class="axis" d="{lines}" fill="none"/><line class="zero" x1="12" y1="88" x2="96" y2="4"/>'
+    words = "".join(
+        f'<text x="{at(mark):g}" y="93" text-anchor="middle">{mark:g}</text>'
+        f'<text x="10" y="{101.4 - at(mark):g}" text-anchor="end">{mark:g}</text>'
+        for mark in marks
+    )
+    words += (
+        f'<text x="54" y="99" text-anchor="middle">{escape(_short(labels[0]))}</text>'
+        f'<text x="4" y="46" text-anchor="middle" transform="rotate(-90 4 46)">{escape(_short(labels[1]))}</text>'
     )
     label = f"{labels[1]} by {labels[0]}"
     return (

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import base64
 import io
+import re
 from collections.abc import Mapping, Sequence
-from importlib.resources import files
-from pathlib import Path
 from typing import Final
 
 from PIL import Image
 
 from editthinker.report.markup import escape
-from editthinker.report.page import asset, policy
-from evaluation.items import Dataset, DatasetError, Item
-from evaluation.report import charts
+from evaluation.items import Dataset, DatasetError, Item, PictureFile, PictureSource, decoded
+from evaluation.report import charts, document
 from evaluation.report.charts import bounds, signed
 from evaluation.report.model import Comparison, Cost, Line, Report, Section
 
@@ -29,37 +27,13 @@ _SHOWN: Final = 4
 """Items of a contact sheet at either end."""
 _THUMBNAIL: Final = 288
 """Pixels of a thumbnail's longer side, for screens of two pixels a point."""
+_LONGEST: Final = 400
+"""Letters of an instruction over its pictures."""
 _LEAST_REACH: Final = 0.05
-_PAGE: Final = """\
-<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta http-equiv="Content-Security-Policy" content="{policy}">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="color-scheme" content="light dark">
-<meta name="referrer" content="no-referrer">
-<title>{title}</title>
-<style>{style}</style>
-</head>
-<body>
-<main>
-<header>
-<p class="eyebrow">EditThinker evaluation <code>{name}</code></p>
-<h1>{title}</h1>
-<p class="lead">{lead}</p>
-</header>
-{verdicts}{sections}
-<footer>{footer}</footer>
-</main>
-</body>
-</html>
-"""
 
 
 def render(report: Report, datasets: Sequence[Dataset]) -> str:
     """The page of a report."""
-    style = asset("tokens.css") + files("evaluation.report").joinpath("style.css").read_text("utf-8")
     items = {dataset.name: {item.id: item for item in dataset.items} for dataset in datasets}
     shown: set[str] = set()
     parts = []
@@ -68,16 +42,9 @@ def render(report: Report, datasets: Sequence[Dataset]) -> str:
         sheet = "" if section.dataset in shown else _sheet(report, section, items[section.dataset])
         shown.add(section.dataset)
         parts.append(_section(report, section, sheet))
-    return _PAGE.format(
-        policy=policy(style),
-        style=style,
-        name=escape(report.folder.name),
-        title=escape(_title(report)),
-        lead=_lead(report),
-        verdicts=_verdicts(report),
-        sections="".join(parts) or "<p>Nothing was scored yet.</p>",
-        footer=_footer(report),
-    )
+    sections = "".join(parts) or "<p>Nothing was scored yet.</p>"
+    content = f"{_verdicts(report)}{sections}\n<footer>{_footer(report)}</footer>\n"
+    return document.page(report.folder, _title(report), _lead(report), content)
 
 
 def _compared(report: Report) -> list[tuple[Section, Comparison]]:
@@ -116,7 +83,9 @@ def _lead(report: Report) -> str:
     if costs and len(report.arms) == 2:  # noqa: PLR2004 - the baseline and one other
         ours, theirs = (sum(cost.edits * cost.items for cost in side) for side in zip(*costs, strict=True))
         items = sum(cost.items for cost, _ in costs)
-        words.append(f"It took <b>{ours / items:.1f} edits an item</b> instead of {theirs / items:.1f}.")
+        words.append(f"It took <b>{ours / items:.1f} edits an\u00a0item</b> instead of {theirs / items:.1f}.")
+    if not any(section.official for section, _ in compared):
+        words.append("The judge that steered the edits scored them, so ask another one: <code>editthinker eval score</code>.")
     return " ".join(words)
 
 
@@ -158,7 +127,7 @@ def _cost_words(each: Comparison) -> str:
         return ""
     parts = [f"{ours.edits / theirs.edits:.1f} \u00d7 the edits" if theirs.edits else f"{ours.edits:.1f} edits"]
     if ours.wall_seconds is not None and theirs.wall_seconds is not None:
-        parts.append(f"{_seconds(ours.wall_seconds)} instead of {_seconds(theirs.wall_seconds)} an item")
+        parts.append(f"{_seconds(ours.wall_seconds)} instead of {_seconds(theirs.wall_seconds)} an\u00a0item")
     return ", ".join(parts)
 
 
@@ -173,8 +142,8 @@ def _anchor(section: Section) -> str:
 
 def _section(report: Report, section: Section, sheet: str) -> str:
     judge = "the sessions' own judge" if not section.official else f"judge {escape(section.judge)}"
-    notes = "".join(f"<li>{escape(note)}</li>" for note in section.notes)
-    pin = f" <small>Aggregated as {escape(section.pin)}.</small>" if section.official else ""
+    notes = "".join(f"<li>{_with_code(note)}</li>" for note in section.notes)
+    pin = f" <small>Aggregated as {escape(section.pin)}.</small>" if section.pin else ""
     body = (
         f"<p>{escape(section.title[:1].upper() + section.title[1:])}.{pin}</p>\n{_table(section)}{_where(report, section)}{sheet}"
     )
@@ -189,22 +158,22 @@ def _section(report: Report, section: Section, sheet: str) -> str:
     return f'<section class="benchmark" id="{_anchor(section)}">\n{body}</section>\n'
 
 
+def _with_code(note: str) -> str:
+    """A note in HTML, with the commands that it names in backticks set as such."""
+    return re.sub("`([^`]*)`", r"<code>\1</code>", escape(note))
+
+
 _HEAD: Final = (
-    "<tr><th>Arm</th><th>Score</th><th>95 %</th><th>Change</th><th>Better / as good / worse</th><th>Items</th><th>Edits</th>"
-    "<th>Editor</th><th>Thinker</th><th>Tokens</th><th>Time</th></tr>"
+    "<tr><th>Arm</th><th>Score</th><th>Change</th><th>Better / as good / worse</th><th>Edits</th><th>Time</th><th>Editor</th>"
+    "<th>Thinker</th><th>Tokens</th><th>Items</th><th>95 %</th></tr>"
 )
 
 
 def _table(section: Section) -> str:
     compared = {each.arm: each for each in section.comparisons}
     rows = "".join(_table_row(line, compared.get(line.arm)) for line in section.lines)
-    caption = "<caption>Edits, seconds and tokens are means for an item; the time is the median.</caption>"
-    return _scrolling("Scores and costs", f"<table>{caption}<thead>{_HEAD}</thead><tbody>{rows}</tbody></table>")
-
-
-def _scrolling(label: str, table: str) -> str:
-    """A table that scrolls sideways on a narrow screen, by keyboard too."""
-    return f'<div class="wide" tabindex="0" role="group" aria-label="{label}">{table}</div>\n'
+    table = document.scrolling("Scores and costs", f"<table><thead>{_HEAD}</thead><tbody>{rows}</tbody></table>")
+    return f'{table}<p class="caption">Edits, seconds and tokens are means for an item; the time is the median.</p>\n'
 
 
 def _table_row(line: Line, compared: Comparison | None) -> str:
@@ -216,7 +185,7 @@ def _table_row(line: Line, compared: Comparison | None) -> str:
         each = compared.difference
         change = f'<b class="{charts.verdict(each)}">{signed(each.change.value)}</b><small>{bounds(each)}</small>'
         pairs = f"{charts.pairs(each)}<small>{each.wins} / {each.ties} / {each.losses}</small>"
-    cells = [f"<b>{value}</b>", span, change, pairs, str(line.scored), *_cost_cells(line.cost)]
+    cells = [f"<b>{value}</b>", change, pairs, *_cost_cells(line.cost), str(line.scored), span]
     return f'<tr><th scope="row">{escape(line.arm)}</th>{"".join(f"<td>{cell}</td>" for cell in cells)}</tr>'
 
 
@@ -224,12 +193,12 @@ def _cost_cells(cost: Cost | None) -> list[str]:
     if cost is None:
         return [""] * 5
     wall = "" if cost.wall_seconds is None else _seconds(cost.wall_seconds)
-    return [f"{cost.edits:.2f}", _seconds(cost.editor_seconds), _seconds(cost.thinker_seconds), f"{cost.tokens:,.0f}", wall]
+    return [f"{cost.edits:.2f}", wall, _seconds(cost.editor_seconds), _seconds(cost.thinker_seconds), f"{cost.tokens:,.0f}"]
 
 
 def _seconds(value: float) -> str:
     digits = 2 if value < 1 else 1 if value < 100 else 0  # noqa: PLR2004 - three digits at most
-    return f"{value:.{digits}f} s"
+    return f"{value:.{digits}f}\u00a0s"
 
 
 def _where(report: Report, section: Section) -> str:
@@ -248,7 +217,7 @@ def _where(report: Report, section: Section) -> str:
     names = f"<th>{escape(report.baseline)}</th><th>{escape(arm)}</th>"
     head = f'<tr><th>Group</th>{names}<th><span class="hidden">Bar</span></th><th>Change</th></tr>'
     table = f'<table class="groups"><thead>{head}</thead><tbody>{rows}</tbody></table>'
-    return f"<h3>Where</h3>\n{_scrolling('Groups', table)}"
+    return f"<h3>Where</h3>\n{document.scrolling('Groups', table)}"
 
 
 def _sheet(report: Report, section: Section, items: Mapping[str, Item]) -> str:
@@ -274,30 +243,31 @@ def _sheet(report: Report, section: Section, items: Mapping[str, Item]) -> str:
 
 
 def _figures(report: Report, section: Section, item: Item, outputs: Mapping[str, str | None]) -> str:
-    try:
-        parts = [_figure(item.sources[0].read(), "source", "")]
-    except DatasetError:
-        parts = []
+    parts = [_figure(item.sources[0], "source", "")]
     for arm, output in outputs.items():
         value = section.values.get(item.id, {}).get(arm)
-        try:
-            data = (report.folder / Path(output or "")).read_bytes()
-        except OSError:
-            continue
-        parts.append(_figure(data, arm, "" if value is None else f"{value:.2f}"))
-    return f"<article><p>{escape(item.instruction)} <small>{escape(item.id)}</small></p><div>{''.join(parts)}</div></article>"
+        if output is not None:
+            parts.append(_figure(PictureFile(report.folder / output), arm, "" if value is None else f"{value:.2f}"))
+    words = item.instruction if len(item.instruction) <= _LONGEST else f"{item.instruction[:_LONGEST]}\u2026"
+    return f"<article><p>{escape(words)} <small>{escape(item.id)}</small></p><div>{''.join(parts)}</div></article>"
 
 
-def _figure(data: bytes, name: str, value: str) -> str:
-    with Image.open(io.BytesIO(data)) as picture:
-        small = picture.convert("RGB")
+def _figure(source: PictureSource, name: str, value: str) -> str:
+    try:
+        with decoded(source) as picture:
+            small = picture.convert("RGB")
+    except DatasetError:
+        # What was made since is gone; the scores are still there.
+        small = Image.new("RGB", (16, 16), "#888")
+        name = f"{name}: cannot be read"
     small.thumbnail((_THUMBNAIL, _THUMBNAIL))
     out = io.BytesIO()
     small.save(out, "WEBP", quality=75)
     url = f"data:image/webp;base64,{base64.b64encode(out.getvalue()).decode('ascii')}"
     size = f'width="{small.width}" height="{small.height}"'
     said = f" <b>{value}</b>" if value else ""
-    return f'<figure><img src="{url}" alt="" {size}><figcaption>{escape(name)}{said}</figcaption></figure>'
+    named = f'<span title="{escape(name)}">{escape(name)}</span>'
+    return f'<figure><img src="{url}" alt="" {size}><figcaption>{named}{said}</figcaption></figure>'
 
 
 def _footer(report: Report) -> str:

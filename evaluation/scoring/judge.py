@@ -14,10 +14,13 @@ import httpx
 
 from editthinker.client import Retries
 from editthinker.client.pictures import sniff
+from editthinker.client.transport import sendable
 from evaluation.scoring.questions import Shown
 
 _RETRYABLE: Final = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 529})
 _REFUSED: Final = frozenset({401, 403, 404})
+_FIRST_CONNECTS: Final = 3
+"""Times that one connects to a judge that has never answered."""
 _LONGEST_REPLY: Final = 2**20
 
 
@@ -47,6 +50,9 @@ class Judge:
         model: the name that the server knows.
         api_key: a bearer token, or "".
         extra: further fields of each request, such as ``{"temperature": 0.7}``.
+
+    Raises:
+        JudgeError: for what is no URL of an API, or no API key.
     """
 
     def __init__(
@@ -60,11 +66,17 @@ class Judge:
         retries: Retries | None = None,
         extra: Mapping[str, Any] | None = None,
     ) -> None:
-        self.url = url.rstrip("/")
+        self.url = _checked(url)
         self.model = model
         self._body = {"model": model, "temperature": 0, "max_tokens": max_tokens, **(extra or {})}
         self._retries = retries or Retries(attempts=6, max_retry_after=120.0)
-        headers = {"authorization": f"Bearer {api_key}"} if api_key else {}
+        try:
+            key = sendable(api_key)
+        except ValueError as exc:
+            message = f"judge {model}: {exc}"
+            raise JudgeError(message) from None
+        headers = {"authorization": f"Bearer {key}"} if key else {}
+        self._answers = False
         self._http = httpx.AsyncClient(timeout=timeout, headers=headers)
 
     async def ask(self, text: str, pictures: Sequence[Shown], *, seed: int | None = None) -> Reply:
@@ -77,21 +89,30 @@ class Judge:
         body = {**self._body, "messages": [{"role": "user", "content": content(text, pictures)}]}
         if seed is not None:
             body["seed"] = seed
-        for attempt in range(1, self._retries.attempts + 1):
+        attempt = 0
+        while True:
+            attempt += 1
+            most = self._retries.attempts
             began = time.monotonic()
             try:
                 response = await self._http.post(f"{self.url}/chat/completions", json=body)
             except httpx.TransportError as exc:
-                failure: JudgeError | QuestionError = JudgeError(f"{self.url} does not answer: {str(exc) or type(exc).__name__}")
+                failure: JudgeError | QuestionError = JudgeError(
+                    f"{self.url} does not answer: {str(exc) or type(exc).__name__}; does the judge run, and is this its URL?"
+                )
+                if isinstance(exc, httpx.ConnectError) and not self._answers:
+                    # More likely a wrong URL than a judge that restarts.
+                    most = min(most, _FIRST_CONNECTS)
             else:
+                self._answers = True
                 if response.is_success:
                     return _reply(response, self.url, time.monotonic() - began)
                 failure = _refusal(response, self.url)
                 if response.status_code not in _RETRYABLE:
                     raise failure
-            if attempt < self._retries.attempts:
-                await asyncio.sleep(self._retries.pause(attempt))
-        raise failure
+            if attempt >= most:
+                raise failure
+            await asyncio.sleep(self._retries.pause(attempt))
 
     async def __aenter__(self) -> Self:
         """Use the judge in an ``async with``."""
@@ -100,6 +121,19 @@ class Judge:
     async def __aexit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
         """Close the connections."""
         await self._http.aclose()
+
+
+def _checked(url: str) -> str:
+    try:
+        given = httpx.URL(url)
+        wrong = given.scheme not in {"http", "https"} or not given.host
+        given.host.encode("idna")
+    except (httpx.InvalidURL, UnicodeError):
+        wrong = True
+    if wrong:
+        message = f"{url!r} is not the URL of a judge; give one such as http://127.0.0.1:8000/v1"
+        raise JudgeError(message)
+    return url.rstrip("/")
 
 
 def content(text: str, pictures: Sequence[Shown]) -> list[dict[str, Any]]:

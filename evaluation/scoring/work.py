@@ -139,9 +139,9 @@ class _Work:
     async def _result(self, result: _Result) -> None:
         kind = result.dataset.name
         try:
-            picture = await asyncio.to_thread((self._scoring.folder / (result.row.output or "")).read_bytes)
+            picture = await asyncio.to_thread(results.picture(self._scoring.folder, result.row).read)
             asked = await asyncio.to_thread(questions.questions, kind, result.item, picture, self._scoring.prompts[kind])
-        except (OSError, DatasetError) as exc:
+        except DatasetError as exc:
             self.tally.failures.append(f"{result.row.task}: {exc}")
             return
         digest = digest_of(picture)

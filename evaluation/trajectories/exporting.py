@@ -23,8 +23,12 @@ from evaluation.trajectories.pairs import Pair, Side, pair_of_vote, pairs_of
 from evaluation.trajectories.pictures import UnknownPictureError, stripped
 from evaluation.trajectories.shards import Cursor, Manifest, Shards, split_of
 
-_AHEAD: Final = 8
-"""Critiques that are fetched before they are written; each holds the pictures of one request."""
+_REQUESTS: Final = 8
+"""At a time."""
+_AHEAD: Final = 2 * _REQUESTS
+"""Critiques that are fetched before they are written, so that one that is slow does not stop the others; each holds the pictures
+of one request.
+"""
 _CLOCKS_S: Final = 1.0
 """By which the clocks of replicas may differ: what was recorded before another may say that it was created after that."""
 _PART_BYTES: Final = 256 * 1024**2
@@ -113,7 +117,7 @@ def export(
         APIError: when the server fails or the connection breaks; repeat the export to continue.
     """
     shards = Shards(folder, options.form, options.stored(client.base_url, tenant), options.part_bytes, ids=options.ids)
-    with closing(shards), ThreadPoolExecutor(_AHEAD, "export") as pool:
+    with closing(shards), ThreadPoolExecutor(_REQUESTS, "export") as pool:
         if not shards.manifest.complete:
             _Export(client, options, shards, pool, progress).run()
     return shards.manifest

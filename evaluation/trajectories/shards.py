@@ -8,13 +8,14 @@ was hidden, and nothing else.
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
 import shutil
 import sqlite3
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO, Final
@@ -122,9 +123,11 @@ class _Parquet(_Files):
 
     def abandon(self) -> None:
         for _, file, writer in self._writers.values():
-            with contextlib.suppress(pa.ArrowException):
+            # OSError: of a full disk, which was told already.
+            with contextlib.suppress(pa.ArrowException, OSError):
                 writer.close()
-            file.close()
+            with contextlib.suppress(OSError):
+                file.close()
 
     def _flush(self, split: str) -> None:
         rows = self._rows.pop(split)
@@ -157,7 +160,8 @@ class _JsonLines(_Files):
 
     def abandon(self) -> None:
         for _, file in self._open.values():
-            file.close()
+            with contextlib.suppress(OSError):
+                file.close()
 
 
 class _Folders(_Files):
@@ -217,13 +221,23 @@ class Shards:
         return sum(self.manifest.rows.values()) + sum(self._new.values())
 
     def has(self, key: bytes) -> bool:
-        """Whether a row with this key was written."""
-        return self._seen.execute("SELECT 1 FROM seen WHERE key = ?", (key,)).fetchone() is not None
+        """Whether a row with this key was written.
+
+        Raises:
+            OSError: when the disk fails.
+        """
+        with self._named():
+            return self._seen.execute("SELECT 1 FROM seen WHERE key = ?", (key,)).fetchone() is not None
 
     def write(self, split: str, key: bytes, row: Row) -> None:
-        """Write a row, whose key none has yet."""
-        self._seen.execute("INSERT INTO seen VALUES (?, ?)", (key, self.manifest.parts))
-        self._bytes += self._files.write(split, row)
+        """Write a row, whose key none has yet.
+
+        Raises:
+            OSError: when the disk fails; it names what could not be written.
+        """
+        with self._named():
+            self._seen.execute("INSERT INTO seen VALUES (?, ?)", (key, self.manifest.parts))
+            self._bytes += self._files.write(split, row)
         self._new[split] = self._new.get(split, 0) + 1
 
     def skip(self, reason: str) -> None:
@@ -245,10 +259,14 @@ class Shards:
 
         Args:
             last: whether nothing follows.
+
+        Raises:
+            OSError: when the disk fails; it names what could not be written.
         """
-        hidden = self._files.finish() if self._new else {}
-        # Before the manifest: an interrupted commit leaves keys of a part that is then written again, and are forgotten.
-        self._seen.commit()
+        with self._named():
+            hidden = self._files.finish() if self._new else {}
+            # Before the manifest: an interrupted commit leaves keys of a part that is then written again, and are forgotten.
+            self._seen.commit()
         for name, path in hidden.items():
             path.rename(self._folder / name)
         _sync_folder(self._folder)
@@ -273,6 +291,18 @@ class Shards:
             for name in (_SEEN, f"{_SEEN}-journal"):
                 (self._folder / name).unlink(missing_ok=True)
 
+    @contextlib.contextmanager
+    def _named(self) -> Iterator[None]:
+        """Errors of the disk with the name of what could not be read or written."""
+        try:
+            yield
+        except sqlite3.Error as exc:
+            raise OSError(errno.EIO, str(exc), str(self._folder / _SEEN)) from exc
+        except OSError as exc:
+            if exc.filename is not None or exc.errno is None:
+                raise
+            raise OSError(exc.errno, exc.strerror, str(self._folder)) from exc
+
     def _locked(self) -> sqlite3.Connection:
         """The keys of what is complete, locked against another export into the folder."""
         seen = sqlite3.connect(self._folder / _SEEN, timeout=0)
@@ -281,9 +311,13 @@ class Shards:
             seen.execute("CREATE TABLE IF NOT EXISTS seen (key BLOB PRIMARY KEY, part INTEGER) WITHOUT ROWID")
             seen.execute("DELETE FROM seen WHERE part >= ?", (self.manifest.parts,))
             seen.commit()
-        except sqlite3.OperationalError as exc:
+        except sqlite3.DatabaseError as exc:
             seen.close()
-            raise ExportConflictError(f"{self._folder}: another export writes there ({exc})") from exc
+            if exc.sqlite_errorcode == sqlite3.SQLITE_BUSY:
+                raise ExportConflictError(f"{self._folder}: another export writes there; wait for it") from exc
+            if exc.sqlite_errorcode == sqlite3.SQLITE_NOTADB:
+                raise ExportConflictError(f"{self._folder / _SEEN}: {exc}; name a new folder") from exc
+            raise OSError(errno.EIO, str(exc), str(self._folder / _SEEN)) from exc
         return seen
 
     def _begin(self) -> None:
@@ -310,9 +344,13 @@ class Shards:
             return manifest
         try:
             stored = json.loads(path.read_text("utf-8"))
-            manifest = Manifest(**{**stored, "cursor": Cursor(**stored["cursor"])})
-        except (ValueError, TypeError, KeyError) as exc:
-            raise ExportConflictError(f"{path} cannot be read: {exc}") from exc
+            if not isinstance(stored, dict) or not isinstance(stored.get("version"), int):
+                raise ExportConflictError(f"{path} is not the manifest of an export; name a new folder")
+            if stored["version"] != _VERSION:
+                raise ExportConflictError(f"{path} is of version {stored['version']}, and not {_VERSION}; name a new folder")
+            manifest = Manifest(**{**stored, "options": dict(stored["options"]), "cursor": Cursor(**stored["cursor"])})
+        except (ValueError, TypeError, KeyError, RecursionError) as exc:
+            raise ExportConflictError(f"{path} is not the manifest of an export ({exc}); name a new folder") from exc
         different = sorted(name for name in options.keys() | manifest.options if options.get(name) != manifest.options.get(name))
         if different:
             named = ", ".join(f"{name}={manifest.options.get(name)!r}" for name in different)
@@ -331,7 +369,7 @@ class Shards:
 
     def _write_manifest(self) -> None:
         hidden = self._folder / f".{MANIFEST}"
-        with hidden.open("wb") as file:
+        with self._named(), hidden.open("wb") as file:
             file.write(json.dumps(asdict(self.manifest), indent=1).encode())
             _synced(file)
         hidden.rename(self._folder / MANIFEST)

@@ -18,11 +18,13 @@ class ChatJudge:
     Attributes:
         says: the reply to a question, by its text and its number from 1; or an HTTP status.
         asked: the bodies of the requests.
+        authorizations: the header of each request; None without one.
     """
 
     says: Callable[[str, int], str | int]
     url: str = ""
     asked: list[dict[str, Any]] = field(default_factory=list)
+    authorizations: list[str | None] = field(default_factory=list)
 
     @staticmethod
     def pictures(body: dict[str, Any]) -> list[str]:
@@ -42,6 +44,7 @@ def chat_judge(says: Callable[[str, int], str | int]) -> Iterator[ChatJudge]:
             body = json.loads(self.rfile.read(int(self.headers["content-length"])))
             with lock:
                 judge.asked.append(body)
+                judge.authorizations.append(self.headers["authorization"])
                 number = len(judge.asked)
             said = judge.says(body["messages"][0]["content"][0]["text"], number)
             status = said if isinstance(said, int) else 200

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from axe_playwright_python.sync_playwright import Axe
 
 from editthinker import EditThinker
 from editthinker.local import Stack
 from tests.doubles.chat_judge import ChatJudge, chat_judge
+from tests.doubles.chromium import chromium
 from tests.doubles.layouts import picture
 from tests.doubles.runs import made_run
-from tests.integration.test_cli_commands import plan, run
+from tests.integration.test_cli_commands import command, plan, run
+from tests.integration.test_cli_stack import until
 
 
 @pytest.fixture(scope="module")
@@ -55,6 +60,39 @@ def test_two_judges_over_the_same_pictures_without_an_edit(tmp_path: Path) -> No
     assert page.count("<svg") == 3 and "<script" not in page and "Nothing was edited" in page
 
 
+def test_a_comparison_that_was_killed_goes_on(tmp_path: Path) -> None:
+    folder = made_run(tmp_path, ["own"], 6)
+    with chat_judge(first_wins) as judge:
+        with subprocess.Popen(command(*words(folder, {"j": judge}, "--jobs", 1)), stderr=subprocess.PIPE, text=True) as running:
+            assert until(lambda: len(judge.asked) >= 5, 60)
+            running.send_signal(signal.SIGKILL)
+            running.communicate()
+        done = run(*words(folder, {"j": judge}))
+        assert done.returncode == 0, done.stderr
+        # 12 pictures, and 6 pairs in both orders; at most the question that was under way is asked twice.
+        assert 24 <= len(judge.asked) <= 25
+
+
+def test_the_page_in_a_browser(tmp_path: Path) -> None:
+    folder = made_run(tmp_path, ["own"], 6, {"single": {}, "an-arm-with-a-name-that-is-as-long-as-such-names-are_max_turns5": {}})
+    said: list[str] = []
+    with chat_judge(first_wins) as judge:
+        asked = {"Qwen3-VL-235B-A22B-Instruct-AWQ-at-temperature-0": judge, "j": judge}
+        assert run(*words(folder, asked, "--repeats", 2)).returncode == 0
+    with chromium() as browser:
+        for width, scheme in ((1280, "light"), (360, "dark")):
+            shown = browser.new_page(viewport={"width": width, "height": 800}, color_scheme=scheme)  # type: ignore[arg-type]
+            shown.on("console", lambda message: said.append(message.text))
+            shown.goto((folder / "compare.html").as_uri())
+            assert said == []
+            assert shown.evaluate("document.documentElement.scrollWidth - innerWidth") <= 0
+            if width == 1280:
+                assert shown.evaluate("(e => e.scrollWidth - e.clientWidth)(document.querySelector('.wide'))") <= 0
+            found = Axe().run(shown)
+            assert found.violations_count == 0, found.generate_report()
+            shown.close()
+
+
 def test_judges_against_people(server: str, tmp_path: Path) -> None:
     folder, votes = made_run(tmp_path, ["own"], 1, {"one": {}}), tmp_path / "votes.jsonl"
     with EditThinker(server) as client:
@@ -70,6 +108,25 @@ def test_judges_against_people(server: str, tmp_path: Path) -> None:
     # It scores all pictures alike, and its winners turn with the order: two ties.
     assert found["judges"]["j"]["people_by_pairs"] == {"votes": 2, "agreed": 0.5, "ties": 1.0}
     assert found["judges"]["j"]["people_by_scores"]["votes"] == 2
+
+
+def test_each_judge_gets_the_key_of_its_own_variable(tmp_path: Path) -> None:
+    folder = made_run(tmp_path, ["own"], 2, {"one": {}})
+    with chat_judge(first_wins) as open_, chat_judge(first_wins) as closed:
+        named = f"b:url={closed.url},model=m,key_env=B_KEY"
+        done = run(*words(folder, {"a": open_}, "--judge", named), env={"B_KEY": "sk-b"})
+    assert done.returncode == 0, done.stderr
+    assert (set(open_.authorizations), set(closed.authorizations)) == ({None}, {"Bearer sk-b"})
+    assert "sk-b" not in (folder / "compare.html").read_text() + (folder / "comparisons.jsonl").read_text()
+
+
+def test_scores_are_asked_for_with_the_key_of_the_environment(tmp_path: Path) -> None:
+    folder = made_run(tmp_path, ["own"], 1, {"one": {}})
+    with chat_judge(first_wins) as judge:
+        asking = ("eval", "score", folder, "--judge-url", judge.url, "--judge-model", "m")
+        done = run(*asking, env={"JUDGE_API_KEY": "sk-c"})
+    assert done.returncode == 0, done.stderr
+    assert set(judge.authorizations) == {"Bearer sk-c"}
 
 
 @pytest.mark.parametrize("judge", ["j", "j:url=x", "server:url=x,model=y", "j:url=x,model=y,size=3"])

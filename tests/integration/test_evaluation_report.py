@@ -44,8 +44,8 @@ def test_the_command_writes_the_page_and_the_tables(folder: Path) -> None:
 def test_the_page_says_whether_it_paid_where_and_at_what_cost(folder: Path) -> None:
     report, text = built(folder)
     assert "<h1>think paid everywhere</h1>" in text
-    assert re.search(r"It took <b>2\.\d edits an item</b> instead of 1\.0", text)
-    assert re.search(r"\d\.\d \u00d7 the edits, \d+\.\d s instead of \d+\.\d s an item", text)
+    assert re.search(r"It took <b>2\.\d edits an\u00a0item</b> instead of 1\.0", text)
+    assert re.search(r"\d\.\d \u00d7 the edits, \d+\.\d\u00a0s instead of \d+\.\d\u00a0s an\u00a0item", text)
     assert text.count("<h3>Where</h3>") == 1, "own pictures are one group"
     assert "Largest gains" in text
     wins = report.sections[0].comparisons[0].difference

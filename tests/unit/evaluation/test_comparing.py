@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from evaluation.comparing import measures
+from evaluation.comparing import measures, work
+from evaluation.scoring.judge import JudgeError
 
 
 def test_agreement_of_two_judges() -> None:
@@ -43,3 +44,28 @@ def test_the_spread_of_a_judges_own_scores() -> None:
 def test_a_judge_against_people() -> None:
     found = measures.people([("a", "a"), ("b", "a"), ("a", "tie"), ("tie", "a"), ("a", None)])
     assert (found.votes, found.agreed) == (3, 0.5) and found.ties == pytest.approx(1 / 3)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("a", "write NAME:url=URL,model=MODEL"),
+        ("a:url=http://x/v1", "write NAME:url=URL,model=MODEL"),
+        ("server:url=http://x/v1,model=m", "NAME is not 'server'"),
+        ("a:url=http://x/v1,model=m,temperature=1", "write NAME:url=URL,model=MODEL"),
+        ("a:url=http://x/v1,model=m,key_env=NONE", "the environment variable 'NONE' is not set"),
+        ("a:url=http://x/v1,model=m,key=sk-secret", "others can read a key that is on the command line"),
+        ("a:url=x/v1,model=m", "'x/v1' is not the URL of a judge"),
+        ("a:url=http://:99999999/v1,model=m", "is not the URL of a judge"),
+        ("a:url=http://x/v1,model=m,key_env=BROKEN", "the API key is invalid"),
+    ],
+)
+def test_a_judge_that_cannot_be_asked_is_refused_without_its_key(words: str, said: str) -> None:
+    with pytest.raises((work.CompareError, JudgeError), match=said) as caught:
+        work.parse_judges([words], {"BROKEN": "sk-\u00e9"})
+    assert "sk-" not in str(caught.value)
+
+
+def test_two_judges_of_one_name_are_refused() -> None:
+    with pytest.raises(work.CompareError, match="two judges have this name"):
+        work.parse_judges(["a:url=http://x/v1,model=m", "a:url=http://x/v1,model=n"], {})
