@@ -1,6 +1,6 @@
 # `make` lists the targets. Every target creates the environment that it needs.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-fast test-slow test-vllm test-clients test-trainers test-lmms e2e-real check check-studio format parity bench bench-honesty bench-overhead bench-editor bench-editor-gpu bench-crowd bench-overload bench-scale chaos chaos-net failover rolling soak studio-shots test-containers attacks fuzz sbom audit up clean
+.PHONY: help setup demo test test-fast test-slow test-vllm test-clients test-trainers flywheel test-lmms e2e-real check check-studio format parity bench bench-honesty bench-overhead bench-editor bench-editor-gpu bench-crowd bench-overload bench-scale chaos chaos-net failover rolling soak studio-shots test-containers attacks fuzz sbom audit up clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -125,6 +125,11 @@ test-clients: $(READY_DEV) ## the clients that people use against the embedded s
 test-trainers: $(READY_DEV) ## an export read by datasets, TRL and verl themselves; installs them the first time (5 GB, five minutes)
 	PYTHON=$(PYTHON) tests/trainers/install.sh $(TRAINERS)
 	EDITTHINKER_TRAINERS=$(TRAINERS) $(BIN)/pytest -s tests/trainers
+
+flywheel: $(READY_DEV) ## sessions, export, SFT of a tiny model, sessions with it, export again (minutes); writes out/flywheel
+	PYTHON=$(PYTHON) tests/trainers/install.sh $(TRAINERS)
+	rm -rf out/flywheel
+	$(BIN)/python -m tests.trainers.flywheel --trainers $(TRAINERS) --out out/flywheel
 
 e2e-real: $(READY_DEV) ## one session with a diffusion editor, a vLLM thinker, Redis and the orchestrator, all real processes
 	PYTHON=$(PYTHON) tests/vllm/install.sh $(VLLM)

@@ -25,3 +25,9 @@ class MetricsFile:
             return []
         lines = self._path.read_text("utf-8").split("\n")
         return [json.loads(line) for line in lines[:-1] if line]
+
+    def replace(self, rows: list[dict[str, Any]]) -> None:
+        """Keep these rows alone; the file is replaced as a whole."""
+        unfinished = self._path.with_suffix(".tmp")
+        unfinished.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+        unfinished.replace(self._path)

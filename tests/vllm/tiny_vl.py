@@ -62,10 +62,13 @@ class Size:
     sight_heads: int
     deepstack: tuple[int, ...]
     vocabulary: int | None = None
+    tied: bool = False
 
 
 SIZES = {
     "tiny": Size(64, 128, 2, 2, 1, 32, (6, 5, 5), 64, 128, 2, 2, (0,)),
+    # Qwen3-VL-2B-Instruct.
+    "2b": Size(2048, 6144, 28, 16, 8, 128, (24, 20, 20), 1024, 4096, 24, 16, (5, 11, 17), 151936, tied=True),
     # Qwen3-VL-8B-Instruct.
     "8b": Size(4096, 12288, 36, 32, 8, 128, (24, 20, 20), 1152, 4304, 27, 16, (8, 16, 24), 151936),
 }
@@ -141,7 +144,7 @@ def _text(size: Size, tokenizer: Any, rope: dict[str, Any]) -> dict[str, Any]:
         "num_key_value_heads": size.kv_heads,
         "max_position_embeddings": 32768,
         "rms_norm_eps": 1e-6,
-        "tie_word_embeddings": False,
+        "tie_word_embeddings": size.tied,
         "bos_token_id": place("<|endoftext|>"),
         "eos_token_id": place("<|im_end|>"),
         "pad_token_id": place("<|endoftext|>"),
@@ -172,7 +175,9 @@ def _marks(tokenizer: Any) -> dict[str, int]:
 def _qwen3_vl(size: Size, tokenizer: Any) -> tuple[Any, Any]:
     text = _text(size, tokenizer, {"mrope_interleaved": True, "rope_theta": 5e6}) | {"head_dim": size.head}
     sight = {"patch_size": 16, "num_position_embeddings": 2304, "deepstack_visual_indexes": list(size.deepstack)}
-    config = Qwen3VLConfig(text_config=text, vision_config=_sight(size) | sight, tie_word_embeddings=False, **_marks(tokenizer))
+    config = Qwen3VLConfig(
+        text_config=text, vision_config=_sight(size) | sight, tie_word_embeddings=size.tied, **_marks(tokenizer)
+    )
     return config, Qwen3VLForConditionalGeneration
 
 
