@@ -160,7 +160,7 @@ def test_quality_falls_with_the_strength_of_an_edit() -> None:
 @pytest.mark.parametrize("amount", [30, 60, 100])
 def test_a_silhouette_whose_rims_alone_change_is_not_brighter(amount: int) -> None:
     """Black stays black and white stays white under an exposure: all that is seen to change is the soft rim."""
-    drawn = Image.fromarray((255 * data.horse()).astype(np.uint8)).convert("RGB")
+    drawn = Image.fromarray((255 * data.horse()).astype(np.uint8)).convert("RGB")  # type: ignore[no-untyped-call]
     source = drawn.resize((480, 394), Image.Resampling.LANCZOS)
     candidate = edit(f"increase the exposure by {amount}%", source, seed=1)
     assert not satisfied(judged(source, candidate, "make it brighter"))
