@@ -28,6 +28,8 @@ OUT: Final = ROOT / "out/studio"
 SIZES: Final = ((360, 780), (768, 1024), (1280, 800), (2560, 1440))
 EDITS: Final[tuple[tuple[str, str, dict[str, str]], ...]] = (
     ("astronaut.jpg", "make it a sepia photograph", {}),
+    # A pair for the blind comparison, which shows two sessions that differ in their strategy.
+    ("astronaut.jpg", "make it a sepia photograph", {"strategy": "single"}),
     ("chelsea.jpg", "make it much brighter and warmer", {"max_turns": "3"}),
     ("coffee.jpg", "make it black and white", {}),
     ("astronaut.jpg", "make it look like a faded 1970s print", {"candidates": "2"}),
@@ -174,8 +176,8 @@ def _screens(url: str, names: list[str]) -> dict[str, tuple[str, Callable[[Page]
         "keys": (shown, _keys),
         "share": (shown, _share),
         "shared": (made.raise_for_status().json()["url"], _guest),
-        "blind": ("/studio/blind?of=turns", _blind),
-        "blind-empty": ("/studio/blind", lambda page: expect(page.get_by_text("No pairs yet")).to_be_visible()),
+        "blind": ("/studio/blind", _blind),
+        "blind-empty": ("/studio/blind?of=editors", lambda page: expect(page.get_by_text("No pairs yet")).to_be_visible()),
         "operator": ("/studio/operator", _operator),
     }
 
