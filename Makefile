@@ -1,6 +1,6 @@
 # `make` lists the targets. Every target creates the environment that it needs.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-fast test-slow test-vllm test-clients test-trainers flywheel test-lmms e2e-real check check-studio format parity bench bench-honesty bench-overhead bench-editor bench-editor-gpu bench-crowd bench-overload bench-scale chaos chaos-net failover rolling soak studio-shots test-containers attacks fuzz sbom audit up clean
+.PHONY: help setup demo test test-fast test-slow test-vllm test-clients test-trainers flywheel test-lmms e2e-real check check-studio format parity bench bench-honesty bench-overhead miniature bench-editor bench-editor-gpu bench-crowd bench-overload bench-scale chaos chaos-net failover rolling soak studio-shots test-containers attacks fuzz sbom audit up clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -9,11 +9,18 @@ VLLM := .venv-vllm
 CLIENTS := .venv-clients
 TRAINERS := .venv-trainers
 LMMS := .venv-lmms
+TRAIN := .venv-train
 READY := $(VENV)/.ready
 # The tests run diffusion models, so they need torch; the product on a laptop does not.
 READY_DEV := $(VENV)/.ready-dev
+READY_TRAIN := $(TRAIN)/.ready
 # Test workers. Two cores run the tests in 10 to 15 minutes, and the slow ones in 20 to 35 more.
 WORKERS ?= auto
+# Of `make miniature`: where it writes, its seed, and options such as --sft-steps 400.
+OUT ?= out/miniature
+SEED ?= 0
+MINIATURE ?=
+RUN_MINIATURE = OMP_NUM_THREADS=1 $(TRAIN)/bin/python -m training.miniature $(OUT) --seed $(SEED) $(MINIATURE)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 help: ## list the targets
@@ -147,5 +154,20 @@ bench-honesty: $(READY_DEV) ## is the demo satisfied only with what is right? 1,
 bench-overhead: $(READY_DEV) ## CPU, memory and latency of the orchestrator itself
 	$(BIN)/python -m benchmarks.overhead
 
+miniature: $(READY_TRAIN) ## a thinker of four million parameters, from nothing, on the CPU: SFT, GRPO, controls, table; OUT=, SEED=; goes on after a kill
+	$(RUN_MINIATURE) --stages gap rows read-out sft
+	@# The control that cannot look needs nothing of RL: it has the second core.
+	$(RUN_MINIATURE) --stages sft-blind & control=$$!; \
+	  $(RUN_MINIATURE) --stages grpo sft-longer || { kill $$control; exit 1; }; wait $$control
+	$(RUN_MINIATURE) --stages evaluation report
+
+# torchvision's compiled operators do not load with torch for the CPU, and are not needed (tests/vllm/install.sh).
+$(READY_TRAIN): pyproject.toml constraints.txt
+	test -x $(TRAIN)/bin/python || $(PYTHON) -m venv $(TRAIN)
+	$(TRAIN)/bin/pip install --quiet --constraint constraints.txt --editable '.[miniature]'
+	sed -i -E 's/^@torch\.library\.register_fake\("torchvision::(\w+)"\)/@register_meta("\1")/' \
+	  $(TRAIN)/lib/python*/site-packages/torchvision/_meta_registrations.py
+	@touch $@
+
 clean: ## remove the environment and all build results
-	rm -rf $(VENV) $(VLLM) $(CLIENTS) $(TRAINERS) $(LMMS) .venv-audit out .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) $(VLLM) $(CLIENTS) $(TRAINERS) $(LMMS) $(TRAIN) .venv-audit out .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

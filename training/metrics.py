@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,12 @@ class MetricsFile:
     def __init__(self, path: Path) -> None:
         self._path = path
         path.parent.mkdir(parents=True, exist_ok=True)
+        if path.exists():
+            # What a kill cut short would run into the next line.
+            written = path.read_bytes()
+            whole = written.rfind(b"\n") + 1
+            if whole < len(written):
+                os.truncate(path, whole)
 
     def __call__(self, row: dict[str, Any]) -> None:
         """Append one row; a line is written at once, so that a killed run leaves whole lines."""

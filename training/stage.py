@@ -54,12 +54,23 @@ class Stage:
         self._net, self._plan, self.name = net, plan, name
         self._optimiser = torch.optim.AdamW(net.parameters(), lr=plan.rate, betas=(0.9, 0.98), weight_decay=0.01)
         self.step, self.cpu_s = 0, 0.0
-        self.metrics = MetricsFile(folder / "metrics.jsonl")
+        self.metrics = self.metrics_of(folder)
         if self._path.exists():
             kept = torch.load(self._path, weights_only=True)
             net.load_state_dict(kept["net"])
             self._optimiser.load_state_dict(kept["optimiser"])
             self.step, self.cpu_s = kept["step"], kept["cpu_s"]
+
+    @staticmethod
+    def metrics_of(folder: Path) -> MetricsFile:
+        """The metrics of a folder's stages."""
+        return MetricsFile(folder / "metrics.jsonl")
+
+    @staticmethod
+    def cost(folder: Path, name: str) -> tuple[int, float]:
+        """(steps, CPU-seconds) of a stage's checkpoint."""
+        kept = torch.load(folder / f"{name}.pt", weights_only=True, mmap=True)
+        return int(kept["step"]), float(kept["cpu_s"])
 
     def save(self) -> None:
         """Write the checkpoint."""

@@ -11,9 +11,12 @@ gap           how much of the distance only looking removes
     rules         a thinker without weights, the baseline
     rows          turns with the replies that are taught, searched once
     prompts       the question, as the orchestrator asks it
-    evaluating    what a thinker is worth on a split
+    evaluating    how well a thinker's replies to given candidates are written and scored
+    comparing     sessions of four edits, the table of strategies, paired differences
 
     model         a Qwen3-VL of four million parameters      } need torch
     batches       turns as tensors                           }
     stages        vision read-out and SFT, resumable         }
+    grpo          RL with the edit's outcome, resumable      }
+    pipeline      every stage of `make miniature`, in order  }
 """

@@ -63,5 +63,6 @@ def measured(seen: Sequence[Pixels]) -> torch.Tensor:
 
 
 def _processed(processor: Any, texts: list[str], turns: Sequence[Turn], *, blind: bool) -> dict[str, torch.Tensor]:
-    shown = [[np.full_like(pixels, 128) if blind else pixels for pixels in pictures(turn)] for turn in turns]
+    # Copies: torch warns of arrays that are not writable, such as Pillow's.
+    shown = [[np.full_like(pixels, 128) if blind else pixels.copy() for pixels in pictures(turn)] for turn in turns]
     return dict(processor(text=texts, images=shown, padding=True, return_tensors="pt"))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -24,7 +24,7 @@ Thinker = Callable[[Sequence[TaughtTurn]], list[str]]
 
 @dataclass(frozen=True)
 class Mean:
-    """A mean with its 95 % interval by bootstrap over scenes."""
+    """A mean with its 95 % interval by bootstrap over clusters."""
 
     mean: float
     low: float
@@ -94,26 +94,26 @@ def report(rows: Sequence[TaughtTurn], replies: Sequence[str]) -> Report:
                 [a is not None and b is not None and a.instruction == b.instruction for a, b in zip(read, wanted, strict=True)]
             )
         ),
-        nothing=_mean([row.turn.scene.whole for row in rows], scene_of),
-        candidate=_mean([colour.distance(row.turn.candidate, row.turn.scene.target) for row in rows], scene_of),
-        refined=_mean(refined, scene_of),
-        best=_mean([row.best for row in rows], scene_of),
+        nothing=mean_of([row.turn.scene.whole for row in rows], scene_of),
+        candidate=mean_of([colour.distance(row.turn.candidate, row.turn.scene.target) for row in rows], scene_of),
+        refined=mean_of(refined, scene_of),
+        best=mean_of([row.best for row in rows], scene_of),
         semantic_error=float(np.abs(given - right).mean()) if pairs else float("nan"),
         correlation=float(np.corrcoef(given, right)[0, 1]) if told else 0.0,
         false_satisfaction=float(np.mean((given >= 8) & (right < 5))) if pairs else 0.0,  # noqa: PLR2004 - as its name says
     )
 
 
-def _mean(values: Sequence[float], scenes: Sequence[int]) -> Mean:
-    """The mean, with whole scenes resampled: turns of a scene are not independent."""
-    _, member = np.unique(scenes, return_inverse=True)
+def mean_of(values: Sequence[float], clusters: Sequence[int] | Sequence[str]) -> Mean:
+    """The mean, with whole clusters resampled: turns of a scene, or scenes of a look, are not independent."""
+    _, member = np.unique(clusters, return_inverse=True)
     sums, counts = np.bincount(member, weights=values), np.bincount(member)
     drawn = np.random.default_rng(0).integers(0, len(sums), size=(_ROUNDS, len(sums)))
     low, high = np.percentile(sums[drawn].sum(axis=1) / counts[drawn].sum(axis=1), [2.5, 97.5])
     return Mean(float(np.mean(values)), float(low), float(high))
 
 
-def model_thinker(thinker: Any, processor: Any, *, blind: bool = False, batch: int = 32) -> Thinker:
+def model_thinker(thinker: Any, processor: Any, *, blind: bool = False, batch: int = 64) -> Thinker:
     """A model as a thinker; the most probable reply."""
 
     def replies(rows: Sequence[TaughtTurn]) -> list[str]:
@@ -134,17 +134,3 @@ def model_thinker(thinker: Any, processor: Any, *, blind: bool = False, batch: i
 def rule_thinker(rows: Sequence[TaughtTurn]) -> list[str]:
     """`training.miniature.rules`, the baseline without weights."""
     return [rules.reply(row.turn) for row in rows]
-
-
-def table(named: Iterable[tuple[str, str, Report]]) -> str:
-    """Reports by split and thinker as text."""
-    head = f"{'split':12}{'thinker':10}{'turns':>6}{'valid':>7}{'edits':>7}{'exact':>7}{'nothing':>9}{'candidate':>11}"
-    lines = [f"{head}   {'refined':22}{'best':>6}{'score error':>13}{'corr.':>7}{'false sat.':>12}"]
-    for split, thinker, one in named:
-        shares = "".join(f"{value:7.2f}" for value in (one.valid, one.carried_out, one.exact))
-        distances = f"{one.nothing.mean:9.2f}{one.candidate.mean:11.2f}   {one.refined!s:22}{one.best.mean:6.2f}"
-        lines.append(
-            f"{split:12}{thinker:10}{one.turns:6}{shares}{distances}{one.semantic_error:13.2f}{one.correlation:7.2f}"
-            f"{one.false_satisfaction:12.2f}"
-        )
-    return "\n".join(lines)

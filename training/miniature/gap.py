@@ -97,9 +97,8 @@ def share(rows: Sequence[Row]) -> tuple[float, float, float]:
     return float(lost.sum() / whole.sum()), float(low), float(high)
 
 
-def rows_of(count: int, fitted: int, splits: Splits | None = None, seed: int = 5) -> list[Row]:
-    """`count` scenes, measured against the look-up of `fitted` scenes a key."""
-    table = look_up(fitted)
+def rows_of(count: int, table: dict[str, str], splits: Splits | None = None, seed: int = 5) -> list[Row]:
+    """`count` scenes, measured against a look-up."""
     return [
         measured(scene(INTENTS[index % len(INTENTS)], np.random.default_rng((seed, 2, index)), splits), table)
         for index in range(count)

@@ -83,6 +83,14 @@ HELD_OUT: Final[dict[str, Look]] = {
     "desert": Look(lightness=66, spread=20, chroma=20, white=(4, 26)),
     "silver": Look(lightness=44, spread=27, chroma=6, white=(-1, -4)),
     "violet": Look(lightness=40, spread=14, chroma=22, white=(14, -16)),
+    "snow": Look(lightness=80, spread=12, chroma=5, white=(0, -5)),
+    "amber": Look(lightness=38, spread=22, white=(10, 26)),
+    "mint": Look(lightness=66, chroma=14, white=(-14, 2)),
+    "slate": Look(lightness=32, spread=11, chroma=8, white=(-3, -9)),
+    "copper": Look(lightness=50, spread=26, chroma=26, white=(14, 14)),
+    "haze": Look(lightness=70, spread=9, chroma=9, white=(3, -3)),
+    "lagoon": Look(lightness=52, chroma=24, white=(-12, -14)),
+    "noir": Look(lightness=22, spread=22, chroma=4),
 }
 """Looks never trained on. They are shown by a reference picture, never named: a model that has read nothing but this world's
 phrases cannot know what the word means, so a name would only test luck."""

@@ -10,6 +10,9 @@ registration of shapes is changed as `tests/vllm/install.sh` does.
 from __future__ import annotations
 
 import json
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -41,15 +44,33 @@ _TEMPLATE: Final = (
 
 
 def build(folder: Path, seed: int) -> None:
-    """Write model, tokenizer, template and processor with weights from `seed`."""
-    folder.mkdir(parents=True, exist_ok=True)
-    tokenizer = _tokenizer()
-    tokenizer.save_pretrained(folder)
-    _write_processor(folder)
-    torch.manual_seed(seed)
-    model = Qwen3VLForConditionalGeneration(_config(tokenizer)).to(torch.float32)
-    model.generation_config.update(eos_token_id=model.config.text_config.eos_token_id, do_sample=False)
-    model.save_pretrained(folder)
+    """Write model, tokenizer, template and processor with weights from `seed`; the folder is there with all of them, or not."""
+    with _whole(folder) as unfinished:
+        tokenizer = _tokenizer()
+        tokenizer.save_pretrained(unfinished)
+        _write_processor(unfinished)
+        torch.manual_seed(seed)
+        model = Qwen3VLForConditionalGeneration(_config(tokenizer)).to(torch.float32)
+        model.generation_config.update(eos_token_id=model.config.text_config.eos_token_id, do_sample=False)
+        model.save_pretrained(unfinished)
+
+
+def save(folder: Path, thinker: Any, processor: Any) -> None:
+    """Write a trained model, as transformers and vLLM load it; the folder is replaced as a whole."""
+    with _whole(folder) as unfinished:
+        thinker.save_pretrained(unfinished)
+        processor.save_pretrained(unfinished)
+
+
+@contextmanager
+def _whole(folder: Path) -> Iterator[Path]:
+    """A folder to write to, which takes the other's name at the end."""
+    unfinished = folder.with_name(f"{folder.name}.tmp")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    unfinished.mkdir(parents=True)
+    yield unfinished
+    shutil.rmtree(folder, ignore_errors=True)
+    unfinished.rename(folder)
 
 
 def load(folder: Path) -> tuple[Any, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -15,12 +15,12 @@ from training.miniature.editing import effective
 from training.miniature.photographs import Pixels
 from training.miniature.rules import statistics
 from training.miniature.turns import Turn, judged, turn
-from training.miniature.world import INTENTS, SIDES, Scene, Splits, scene, written
+from training.miniature.world import INTENTS, SIDES, Intent, Scene, Splits, scene, written
 from training.replies import rendered
 
 SHARD: Final = 64
 """Scenes of a shard, about 10 CPU-seconds of search."""
-TURNS: Final = 3
+TURNS: Final = 4
 """Turns of a scene: the search is paid once, candidates cost an edit."""
 UNIT: Final = 4
 """CIELAB units, and percent: values are multiples of it, so that each is one word of the vocabulary."""
@@ -69,7 +69,7 @@ def taught(made: Scene, rng: np.random.Generator) -> list[TaughtTurn]:
     rows = []
     for _ in range(TURNS):
         asked = turn(made, rng, found.amounts)
-        # An untouched candidate says nothing of the seed, so the best answer is that for a usual one.
+        # A candidate that is the source says nothing of the seed, so the best answer is that for a usual one.
         amounts = usual if np.array_equal(asked.candidate, made.source) else found.amounts
         scores = judged(made, asked.candidate)
         rows.append(
@@ -78,15 +78,17 @@ def taught(made: Scene, rng: np.random.Generator) -> list[TaughtTurn]:
     return rows
 
 
-def shard(folder: Path, number: int, seed: int, splits: Splits | None = None) -> list[TaughtTurn]:
-    """The turns of `SHARD` scenes; searched the first time, then read from the folder."""
+def shard(
+    folder: Path, number: int, seed: int, splits: Splits | None = None, intents: Sequence[Intent] = INTENTS
+) -> list[TaughtTurn]:
+    """The turns of `SHARD` scenes, the intents in turn; searched the first time, then read from the folder."""
     path = folder / f"{number:05}.npz"
     if not path.exists():
         folder.mkdir(parents=True, exist_ok=True)
         rows = []
         for index in range(number * SHARD, (number + 1) * SHARD):
             rng = np.random.default_rng((seed, index))
-            rows += taught(scene(INTENTS[index % len(INTENTS)], rng, splits), rng)
+            rows += taught(scene(intents[index % len(intents)], rng, splits), rng)
         _write(path, rows)
     return list(_read(path))
 

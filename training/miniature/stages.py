@@ -5,7 +5,6 @@ A plain loop (`training.stage`): tokens are weighted, which TRL's trainer does n
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -14,7 +13,8 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from training.miniature import batches, model
+from training.miniature import batches
+from training.miniature import model as models
 from training.miniature.prompts import pictures
 from training.miniature.rows import TaughtTurn
 from training.stage import Plan, Stage
@@ -39,9 +39,7 @@ class ReadOut(torch.nn.Module):
         return told
 
 
-def read_out(
-    folder: Path, thinker: Any, processor: Any, rows: Sequence[TaughtTurn], plan: Plan, seconds: float = math.inf
-) -> float:
+def read_out(folder: Path, thinker: Any, processor: Any, rows: Sequence[TaughtTurn], plan: Plan) -> float:
     """Train the vision tower to tell what the thoughts say of a picture; returns the mean of the last losses."""
     torch.manual_seed(plan.seed)
     net = ReadOut(thinker)
@@ -52,14 +50,15 @@ def read_out(
         inputs = processor.image_processor(images=seen, return_tensors="pt")
         return functional.mse_loss(net(inputs["pixel_values"], inputs["image_grid_thw"]), batches.measured(seen))
 
-    stage.run(loss_of, seconds)
+    stage.run(loss_of)
     losses = [row["loss"] for row in stage.metrics.read() if row["stage"] == "read-out"]
     return float(np.mean(losses[-20:]))
 
 
-def sft(folder: Path, thinker: Any, processor: Any, rows: Sequence[TaughtTurn], plan: Plan, seconds: float = math.inf) -> None:
-    """Train whole replies."""
-    stage = Stage(folder, "sft-blind" if plan.blind else "sft", thinker, plan)
+def sft(folder: Path, name: str, model: tuple[Any, Any], rows: Sequence[TaughtTurn], plan: Plan) -> None:
+    """Train whole replies of (thinker, processor); `name` is the stage's."""
+    thinker, processor = model
+    stage = Stage(folder, name, thinker, plan)
     # A reference makes a prompt half as long again: batches of one kind need no padding for the other.
     kinds = [
         [row for row in rows if (row.turn.scene.reference is not None) == with_reference] for with_reference in (False, True)
@@ -71,7 +70,7 @@ def sft(folder: Path, thinker: Any, processor: Any, rows: Sequence[TaughtTurn], 
         batch = batches.taught(processor, [kind[index] for index in rng.integers(0, len(kind), plan.batch)], blind=plan.blind)
         return reply_loss(thinker, batch)
 
-    stage.run(loss_of, seconds)
+    stage.run(loss_of)
 
 
 def reply_loss(thinker: Any, batch: batches.Batch) -> torch.Tensor:
@@ -87,6 +86,6 @@ def reply_loss(thinker: Any, batch: batches.Batch) -> torch.Tensor:
 def thinker_of(folder: Path, seed: int) -> tuple[Any, Any]:
     """(model, processor) of a run, made the first time."""
     made = folder / "random"
-    if not (made / "config.json").exists():
-        model.build(made, seed)
-    return model.load(made)
+    if not made.is_dir():
+        models.build(made, seed)
+    return models.load(made)

@@ -46,17 +46,26 @@ def _clipped(pixels: Pixels) -> float:
     return float(((pixels <= 1) | (pixels >= 254)).any(axis=-1).mean())  # noqa: PLR2004 - code values
 
 
+def first_turn(scene: Scene) -> Turn:
+    """The first turn of a session: the source edited with the caller's words, or the source where the editor refuses them."""
+    try:
+        candidate = edit(scene.source, scene.instruction, scene.seed)
+    except FailedEditError:
+        candidate = scene.source
+    return Turn(scene, candidate, scene.instruction)
+
+
 def turn(scene: Scene, rng: np.random.Generator, found: dict[str, int] | None = None) -> Turn:
-    """A turn with a candidate of random quality: untouched, near the target, too weak or too strong, or astray.
+    """A turn with a candidate of random quality: by the caller's words, near the target, too weak or too strong, or astray.
 
     Args:
         scene: of the turn.
         rng: decides.
-        found: the scene's best amounts; without them the candidate is untouched or astray.
+        found: the scene's best amounts; without them the candidate is by the caller's words or astray.
     """
-    kind = rng.choice(("untouched", "near", "scaled", "astray"), p=(0.2, 0.2, 0.35, 0.25))
-    if kind == "untouched":
-        return Turn(scene, scene.source, scene.instruction)
+    kind = rng.choice(("first", "near", "scaled", "astray"), p=(0.25, 0.2, 0.3, 0.25))
+    if kind == "first":
+        return first_turn(scene)
     if kind == "astray" or found is None or not found:
         names = rng.choice(operations()[:7], size=int(rng.integers(1, 4)), replace=False)
         amounts = {str(name): float(rng.uniform(-60, 60)) for name in names}

@@ -86,3 +86,6 @@ def test_metrics_are_read_back_without_a_line_that_a_kill_cut(tmp_path: Path) ->
     with (tmp_path / "metrics.jsonl").open("a") as file:
         file.write('{"step": ')
     assert metrics.read() == [{"step": 1}]
+    resumed = MetricsFile(tmp_path / "metrics.jsonl")
+    resumed({"step": 2})
+    assert resumed.read() == [{"step": 1}, {"step": 2}]

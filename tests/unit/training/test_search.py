@@ -32,7 +32,7 @@ def test_a_known_adjustment_is_found() -> None:
 
 
 def test_looking_is_worth_more_than_the_look_up() -> None:
-    """In the small; `python -m training.miniature gap` measures it with intervals."""
+    """In the small; the stage `gap` of the miniature measures it with intervals."""
     made = [scene("exposure", np.random.default_rng((9, index))) for index in range(5)]
     table = {"exposure": written(search.fixed([scene("exposure", np.random.default_rng((8, index))) for index in range(8)]))}
     rows = [gap.measured(one, table) for one in made]
