@@ -165,9 +165,10 @@ class Miniature:
     # --- training --------------------------------------------------------------------------------------------------------
 
     def _read_out(self) -> bool:
+        rows = self._stored("train")
         thinker, processor = stages.thinker_of(self.folder, self.seed)
         plan = Plan(self._sizes.read_out_steps, 32, 2e-3, self.seed)
-        error = stages.read_out(self.folder, thinker, processor, self._stored("train"), plan)
+        error = stages.read_out(self.folder, thinker, processor, rows, plan)
         model.save(self.folder / "read-out", thinker, processor)
         return _gate(f"read-out error {error:.3f}, at most {stages.READ_OUT_GATE}", passed=error <= stages.READ_OUT_GATE)
 
