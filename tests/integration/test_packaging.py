@@ -219,7 +219,7 @@ asyncio.run(serve())
 
 
 def test_the_wheel_has_the_packages_data_and_no_dockerfile(tmp_path: Path) -> None:
-    """Lua scripts, prompts, profiles and the style sheet; nothing that only builds images."""
+    """Lua scripts, prompts, profiles, style sheets, a trainer's configuration; nothing that only builds images."""
     pytest.importorskip("hatchling")
     code = "import sys; from hatchling.build import build_wheel; print(build_wheel(sys.argv[1]))"
     built = run(sys.executable, "-c", code, tmp_path, cwd=ROOT)
@@ -231,6 +231,8 @@ def test_the_wheel_has_the_packages_data_and_no_dockerfile(tmp_path: Path) -> No
         *(".py", ".lua", ".txt", ".css", ".js", ".html", ".svg", ".toml", ".typed"),
         # Of the vendored Swagger UI.
         *(".md", "LICENSE", "NOTICE"),
+        # verl's configuration.
+        ".yaml",
     }
     served = run(sys.executable, "-I", "-c", textwrap.dedent(STUDIO), tmp_path / "installed").stdout.decode().split()
     kept = [path.relative_to(ROOT / "orchestrator" / "studio") for path in (ROOT / "orchestrator" / "studio").rglob("*")]
