@@ -31,7 +31,7 @@ def _own(folder: Path, text: str) -> Path:
 def test_the_built_in_profiles() -> None:
     """Each has a known format and a description; none has the embedded thinker's name."""
     profiles = load()
-    assert set(profiles) == {"editthinker-8b", "qwen3-vl-8b", "qwen3-vl-30b-a3b", "qwen3-vl-4b-24gb", "tiny"}
+    assert set(profiles) == {"editthinker-8b", "qwen3-vl-8b", "qwen3-vl-30b-a3b", "qwen3-vl-4b-24gb", "tiny", "miniature"}
     assert all(profile.format in FORMATS and profile.about for profile in profiles.values())
     assert len({profile.served_name for profile in profiles.values()}) == len(profiles)
 
@@ -42,7 +42,8 @@ def test_every_profile_serves_critiques(name: str) -> None:
     words = arguments(load()[name])
     assert json.loads(_value(words, "limit-mm-per-prompt")) == {"image": 18, "video": 0}
     assert json.loads(_value(words, "structured-outputs-config")) == {"backend": "xgrammar", "disable_any_whitespace": True}
-    assert json.loads(_value(words, "mm-processor-kwargs")) == {"size": {"shortest_edge": 256 * 256, "longest_edge": 1024 * 1024}}
+    shortest, longest = (64, 64) if name == "miniature" else (256, 1024)
+    assert json.loads(_value(words, "mm-processor-kwargs")) == {"size": {"shortest_edge": shortest**2, "longest_edge": longest**2}}
     assert {"--enable-prefix-caching", "--enable-prompt-tokens-details"} <= set(words)
     assert "--reasoning-parser" not in words
 
