@@ -43,7 +43,9 @@ def test_every_profile_serves_critiques(name: str) -> None:
     assert json.loads(_value(words, "limit-mm-per-prompt")) == {"image": 18, "video": 0}
     assert json.loads(_value(words, "structured-outputs-config")) == {"backend": "xgrammar", "disable_any_whitespace": True}
     shortest, longest = (64, 64) if name == "miniature" else (256, 1024)
-    assert json.loads(_value(words, "mm-processor-kwargs")) == {"size": {"shortest_edge": shortest**2, "longest_edge": longest**2}}
+    assert json.loads(_value(words, "mm-processor-kwargs")) == {
+        "size": {"shortest_edge": shortest**2, "longest_edge": longest**2}
+    }
     assert {"--enable-prefix-caching", "--enable-prompt-tokens-details"} <= set(words)
     assert "--reasoning-parser" not in words
 
