@@ -78,7 +78,7 @@ _DIRECTED = frozenset(kind for kind, spec in SPECS.items() if spec.signed) - _NO
 _ADJECTIVES = ("y", "ic", "al", "ed", "ous")
 _THINGS = ("candy", "documentary", "fantasy", "hospital", "laboratory")
 """Looks of these endings that are nouns: "add a hospital" asks for a thing."""
-_KEEPING = frozenset({"keep", "keeping", "leave", "leaving", "preserve", "maintain", "retain", "stay", "remain"})
+_KEEPING = frozenset({"keep", "leave"})  # last words of "but keep" and "but leave", which except as well
 _COLOURLESS = frozenset({Kind.MONOCHROME, Kind.SEPIA})
 _LESS = 0.6  # of the amount without a limit
 _SHOWN = 80
@@ -252,7 +252,7 @@ def _continues(clause: Clause, mood: str) -> bool:
 def _read_protection(reading: _Reading, clause: Clause, mood: Mood) -> None:
     """What must not happen or change: operations are ruled out, regions protected, the rest refused."""
     reading.declines = True
-    excepts, keeps = mood == "except", any(_KEEPING & {*concept.words} for concept in clause.concepts)
+    excepts = mood == "except"
     refuses = (Role.NEGATION, Role.KEEP, Role.EXCEPT)
     alone = clause.has(*refuses) and all(concept.role in (*SILENT, *refuses) for concept in clause.concepts)
     if alone and (reading.operations or reading.looks):  # "sepia? never!"
@@ -274,11 +274,19 @@ def _read_protection(reading: _Reading, clause: Clause, mood: Mood) -> None:
         # "keep the shadows", "without touching the whites"
         tones = [concept.entry.kind for concept in clause.all(Role.TONAL)]
         named.terms += [Term(TONES[kind]) for kind in tones if kind in TONES]
-    kinds = _ruled_out(reading, clause, whole=not named.terms, keeps=keeps) - (TONES.keys() if named.terms else set())
+    kinds = _ruled_out(reading, clause, whole=not named.terms, keeps=_keeps(clause, mood)) - (
+        TONES.keys() if named.terms else set()
+    )
     if named.terms and not kinds - COLOUR_KINDS:
         _protect(reading, named.region, excepts=excepts)
     reading.forbidden |= kinds if not named.terms else set()
     _refuse_kept(reading, named)
+
+
+def _keeps(clause: Clause, mood: Mood) -> bool:
+    """Whether what a clause names is to stay ("keep it bright"), not to be avoided ("keep it from getting darker")."""
+    avoided = any(concept.words == ("from",) for concept in clause.concepts)
+    return not avoided and (mood == "keep" or any(concept.words[-1] in _KEEPING for concept in clause.all(Role.EXCEPT)))
 
 
 def _is_limited(reading: _Reading, clause: Clause) -> bool:

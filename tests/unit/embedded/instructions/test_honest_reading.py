@@ -777,6 +777,11 @@ def test_a_quality_that_is_to_stay_is_not_one_that_is_ruled_out() -> None:
     assert not parse("keep the warm light but increase the contrast").unjudged
 
 
+def test_what_something_is_kept_from_is_ruled_out() -> None:
+    assert not parse("make it brighter, and keep it from getting darker").refusals
+    assert parse("make it darker, and keep it from getting darker").refusals
+
+
 @pytest.mark.parametrize(
     "instruction", ["make it black and white but keep a warm tint", "vintage but keep it colourful", "noir, and keep it bright"]
 )
