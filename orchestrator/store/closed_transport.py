@@ -62,6 +62,7 @@ class ClosedTransport(_Base):
             yield
         except RedisError:
             raise
+        # What a closed transport raises differs by event loop and by TLS; anything else goes on as it is.
         except Exception as exc:
             if not self._was_closed:
                 raise

@@ -123,7 +123,7 @@ class Miniature:
         path = self.folder / "plan.json"
         wanted = asdict(self._sizes)
         if not path.exists():
-            path.write_text(json.dumps(wanted, indent=1) + "\n", "utf-8")
+            _write(path, json.dumps(wanted, indent=1) + "\n")
         kept = json.loads(path.read_text("utf-8"))
         if kept != wanted:
             raise SystemExit(f"{path} has other sizes, {kept}: call with those, or with another folder")
@@ -165,10 +165,10 @@ class Miniature:
     # --- training --------------------------------------------------------------------------------------------------------
 
     def _read_out(self) -> bool:
-        rows = self._stored("train")
+        stored = self._stored("train")
         thinker, processor = stages.thinker_of(self.folder, self.seed)
         plan = Plan(self._sizes.read_out_steps, 32, 2e-3, self.seed)
-        error = stages.read_out(self.folder, thinker, processor, rows, plan)
+        error = stages.read_out(self.folder, thinker, processor, stored, plan)
         model.save(self.folder / "read-out", thinker, processor)
         return _gate(f"read-out error {error:.3f}, at most {stages.READ_OUT_GATE}", passed=error <= stages.READ_OUT_GATE)
 
@@ -234,8 +234,9 @@ class Miniature:
                 kept = {"replies": think(asked), "sessions": [asdict(session) for session in found]}
                 _write(path, json.dumps(kept))
                 print(f"   {name} on {split}", flush=True)
-        _write(self.folder / "table.md", self._tables())
-        print(self._tables())
+        tables = self._tables()
+        _write(self.folder / "table.md", tables)
+        print(tables)
         _, reports = self.measured("sft", "fresh")
         return _gate(f"{reports.valid:.2f} of SFT's replies valid, at least {VALID_GATE}", passed=reports.valid >= VALID_GATE)
 
