@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
+from training import whole_files
 from training.metrics import MetricsFile
 
 METRICS: Final = "metrics.jsonl"
@@ -31,10 +32,7 @@ def claim(folder: Path, options: Mapping[str, Any]) -> None:
     path = folder / _OPTIONS
     given = json.loads(json.dumps(options, default=str))
     if not path.exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        unfinished = path.with_suffix(".tmp")
-        unfinished.write_text(json.dumps(given, indent=1) + "\n", "utf-8")
-        unfinished.replace(path)
+        whole_files.write(path, json.dumps(given, indent=1) + "\n")
         return
     kept = json.loads(path.read_text("utf-8"))
     names = sorted(name for name in {*kept, *given} if kept.get(name) != given.get(name))

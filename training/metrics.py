@@ -7,6 +7,8 @@ import os
 from pathlib import Path
 from typing import Any
 
+from training import whole_files
+
 
 class MetricsFile:
     """One JSON object a line."""
@@ -35,6 +37,4 @@ class MetricsFile:
 
     def replace(self, rows: list[dict[str, Any]]) -> None:
         """Keep these rows alone; the file is replaced as a whole."""
-        unfinished = self._path.with_suffix(".tmp")
-        unfinished.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
-        unfinished.replace(self._path)
+        whole_files.write(self._path, "".join(json.dumps(row) + "\n" for row in rows))

@@ -23,7 +23,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from training import plots
+from training import plots, whole_files
 from training.card import card
 from training.miniature import comparing, evaluating, gap, grpo, model, rows, stages
 from training.miniature.comparing import Session
@@ -123,7 +123,7 @@ class Miniature:
         path = self.folder / "plan.json"
         wanted = asdict(self._sizes)
         if not path.exists():
-            _write(path, json.dumps(wanted, indent=1) + "\n")
+            whole_files.write(path, json.dumps(wanted, indent=1) + "\n")
         kept = json.loads(path.read_text("utf-8"))
         if kept != wanted:
             raise SystemExit(f"{path} has other sizes, {kept}: call with those, or with another folder")
@@ -137,7 +137,7 @@ class Miniature:
             measured = gap.rows_of(self._sizes.gap_scenes, table, Splits(photographs="held_out", looks="held_out"))
             share, low, high = gap.share(measured)
             kept = {"look_up": table, "share": share, "low": low, "high": high, "table": gap.printed(measured)}
-            _write(path, json.dumps(kept, indent=1))
+            whole_files.write(path, json.dumps(kept, indent=1))
         kept = json.loads(path.read_text("utf-8"))
         print(kept["table"])
         text = f"the gap on held-out photographs and looks is {kept['share']:.2f} [{kept['low']:.2f}, {kept['high']:.2f}]"
@@ -204,7 +204,7 @@ class Miniature:
         if not path.exists():
             costs = {name: Stage.cost(self.folder, name) for name in ("sft", "grpo")}
             (steps, paid), (_, wanted) = costs["sft"], costs["grpo"]
-            _write(path, json.dumps(max(1, round(wanted * steps / max(paid, 1e-9)))))
+            whole_files.write(path, json.dumps(max(1, round(wanted * steps / max(paid, 1e-9)))))
         return int(json.loads(path.read_text("utf-8")))
 
     def _loaded(self, name: str) -> tuple[Any, Any]:
@@ -232,10 +232,10 @@ class Miniature:
                 asked = self._scored(split)
                 found = comparing.sessions(self._scenes(split), think)
                 kept = {"replies": think(asked), "sessions": [asdict(session) for session in found]}
-                _write(path, json.dumps(kept))
+                whole_files.write(path, json.dumps(kept))
                 print(f"   {name} on {split}", flush=True)
         tables = self._tables()
-        _write(self.folder / "table.md", tables)
+        whole_files.write(self.folder / "table.md", tables)
         print(tables)
         _, reports = self.measured("sft", "fresh")
         return _gate(f"{reports.valid:.2f} of SFT's replies valid, at least {VALID_GATE}", passed=reports.valid >= VALID_GATE)
@@ -289,12 +289,12 @@ class Miniature:
         return sorted(int(folder.name.removeprefix("seed-")) for folder in same)
 
     def _report(self) -> bool:
-        _write(self._out / "seeds.md", self._seeds())
+        whole_files.write(self._out / "seeds.md", self._seeds())
         metrics = Stage.metrics_of(self.folder).read()
-        _write(self.folder / "plots.html", plots.page(f"Miniature, seed {self.seed}", metrics))
+        whole_files.write(self.folder / "plots.html", plots.page(f"Miniature, seed {self.seed}", metrics))
         table = (self.folder / "table.md").read_text("utf-8")
         for name in ("sft", "sft-longer", "grpo"):
-            _write(self.folder / name / "README.md", card(name, self.seed, asdict(self._sizes), table, metrics))
+            whole_files.write(self.folder / name / "README.md", card(name, self.seed, asdict(self._sizes), table, metrics))
         return _gate(f"plots and cards are in {self.folder}", passed=True)
 
 
@@ -320,11 +320,3 @@ def _differences(split: str, runs: Sequence[Mapping[str, Sequence[Session]]], me
 def _gate(text: str, *, passed: bool) -> bool:
     print(f"gate: {text}: {'passed' if passed else 'NOT passed'}", flush=True)
     return passed
-
-
-def _write(path: Path, text: str) -> None:
-    """Replace a file as a whole: a kill leaves the old one or the new one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f"{path.name}.tmp")
-    unfinished.write_text(text, "utf-8")
-    unfinished.replace(path)
