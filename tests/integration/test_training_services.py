@@ -75,7 +75,7 @@ async def test_replies_to_a_sample_are_turns_of_one_session_for_each_seed(client
     await function([rendered("seen", 5, 8, text) for text in (BETTER, WORSE, BETTER)], [asked] * 3)
     await release()
 
-    opened = [await client.sessions.get(name) for name in set(await sessions(client)) - set(before)]
+    opened = [await client.sessions.wait(name, timeout=60) for name in set(await sessions(client)) - set(before)]
     assert sorted(session.turns[0].candidates[0].seed or 0 for session in opened) == seeds_of(asked, 2)
     for session in opened:
         assert [turn.author for turn in session.turns] == ["caller", "person", "person"]

@@ -62,15 +62,15 @@ class Sizes:
         gap_scenes, fitted: scenes of the gap, and those that each look-up is searched over.
     """
 
-    shards: int = 16
-    held_out_shards: int = 1
+    shards: int = 32
+    held_out_shards: int = 2
     read_out_steps: int = 200
-    sft_steps: int = 500
-    rl_steps: int = 80
+    sft_steps: int = 1500
+    rl_steps: int = 120
     batch: int = 16
     prompts: int = 8
     group: int = 8
-    scenes: int = 64
+    scenes: int = 96
     scored: int = 2
     gap_scenes: int = 80
     fitted: int = 12
