@@ -51,7 +51,7 @@ not see.
 
 ## What it knows, and its limits
 
-- It reads the prompt of `training/miniature/prompt.txt` only, pictures of 64 pixels, and eight kinds of instruction: correct a
+- It reads the prompt of `services/thinker/miniature.txt` only, pictures of 64 pixels, and eight kinds of instruction: correct a
   cast, the exposure, both, or one side; match a reference; one of ten looks; an explicit order; leave it.
 - Instructions are sliders of the embedded editor. It knows no objects, no places but the four sides, and no other language.
 - Its scores are relative to this world's hidden targets. They are no measure of a picture.

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Final, NoReturn
+from typing import Annotated, Final, NoReturn
 
 import typer
 from typer.core import TyperCommand
@@ -18,9 +18,10 @@ from editthinker.cli import target
 from editthinker.cli.failures import FAILED, friendly, interruptible, say
 from editthinker.client import AuthenticationError, EditThinker
 from editthinker.environment import inherited
-from editthinker.local import Stack, default_home, embedded_plan, isolated
+from editthinker.local import Stack, Timing, default_home, embedded_plan, isolated
 from editthinker.local.collaborators import setting
 from editthinker.local.redis_server import running_url
+from editthinker.local.vllm_thinker import START_S
 
 _REDIS_VARIABLE: Final = "EDITTHINKER_REDIS_URL"
 _HINT: Final = """\
@@ -44,6 +45,13 @@ def up(
     alias: Annotated[
         list[str] | None, typer.Option(help="A further name of the editor, as gpt-image-1; may be repeated.")
     ] = None,
+    thinker: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PROFILE[=MODEL]",
+            help="Have vLLM serve this profile too, as the default thinker; MODEL is a folder or a hub id in place of its own.",
+        ),
+    ] = None,
     *,
     show: Annotated[bool, typer.Option("--open", help="Open the studio in the browser, once it is ready.")] = False,
 ) -> None:
@@ -54,8 +62,9 @@ def up(
     """
     with friendly(), interruptible():
         try:
-            named: dict[str, Any] = {"planner": partial(embedded_plan, aliases=alias)} if alias else {}
-            with Stack(data_dir, port, note=say, **named) as stack:
+            planner = partial(embedded_plan, aliases=alias or (), thinker=thinker)
+            timing = None if thinker is None else Timing(start=START_S)
+            with Stack(data_dir, port, planner=planner, timing=timing, note=say) as stack:
                 stack.publish()
                 studio = target.studio(stack.base_url)
                 # The hint comes first: a reader of the URL may stop us at once.

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
@@ -22,6 +23,7 @@ from editthinker.local.ports import LOOPBACK, free_port, is_taken
 from editthinker.local.redis_server import redis_service
 from editthinker.local.service import Plan, Service, isolated
 from editthinker.local.supervisor import Supervisor, Timing
+from editthinker.local.vllm_thinker import vllm_thinker
 
 Planner = Callable[[Home, int], Plan]
 """Makes the plan of a stack for a data directory and the orchestrator's port."""
@@ -33,14 +35,16 @@ _INSTALL: Final = "pip install 'editthinker[local]', or name a running server wi
 _TAKEN: Final = "address already in use"
 
 
-def embedded_plan(home: Home, port: int, aliases: Sequence[str] = ()) -> Plan:
+def embedded_plan(home: Home, port: int, aliases: Sequence[str] = (), thinker: str | None = None) -> Plan:
     """The whole product on one machine: the classical editor and the rules thinker, and those that the environment names.
 
     Args:
         aliases: further names of the editor, for clients that know only some.
+        thinker: a profile that vLLM is to serve, the default then (`vllm_thinker`); None: the rules are the only one.
 
     Raises:
-        StackError: when the packages of ``editthinker[local]`` are not installed, or the environment cannot be read.
+        StackError: when the packages of ``editthinker[local]`` are not installed, the environment cannot be read, or there is no
+            such profile.
     """
     if missing := [name for name in _PACKAGES if importlib.util.find_spec(name) is None]:
         message = f"the embedded stack needs packages that are not installed ({', '.join(missing)}): {_INSTALL}"
@@ -56,11 +60,17 @@ def embedded_plan(home: Home, port: int, aliases: Sequence[str] = ()) -> Plan:
     services.append(_service("thinker", ["services.thinker", "--profile", "rules"], thinker_port))
     classical = {"url": f"http://{LOOPBACK}:{editor_port}/v1", "mask": True, "images": 1, "aliases": list(aliases)}
     rules = {"url": f"http://{LOOPBACK}:{thinker_port}/v1", "model": "rules", "format": "editthinker"}
+    embedded = {"rules": rules}
+    if thinker is not None and thinker not in embedded:
+        vllm = vllm_thinker(thinker, free_port())
+        services.append(Service("vllm", vllm.command, vllm.ready_url, _no_proxy()))
+        # Who names a thinker on the command line means to use it.
+        thinkers, embedded = replace(thinkers, default=False), {**vllm.entries, **embedded}
     settings = {
         "EDITTHINKER_REDIS_URL": redis_url,
         "EDITTHINKER_BLOBS": str(home.blobs),
         **editors.settings({"classical": classical}),
-        **thinkers.settings({"rules": rules}),
+        **thinkers.settings(embedded),
     }
     needs = [service.name for service in services if service.name == "redis"]
     services.append(_service("orchestrator", ["orchestrator"], port, settings, needs))

@@ -13,7 +13,6 @@ import json
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Final, Literal
 
@@ -23,6 +22,7 @@ from services.protocol.critique.formats import FormatName
 
 EMBEDDED: Final = "rules"
 """The profile without vLLM: the embedded thinker of `services.embedded.thinker`."""
+_BUILT_IN: Final = Path(__file__).with_name("profiles.toml")
 
 _Count = Annotated[int, Field(ge=1)]
 _Name = Annotated[str, Field(min_length=1)]
@@ -186,35 +186,30 @@ def load(own: Path | None = None) -> dict[str, Profile]:
     Raises:
         ProfileError: when the file cannot be read, or a profile in it is wrong.
     """
-    tables = _tables(resources.files("services.thinker").joinpath("profiles.toml").read_text("utf-8"), "profiles.toml")
-    built_in = frozenset(tables)
+    built_in = _read(_BUILT_IN)
+    tables = dict(built_in)
     if own is not None:
-        try:
-            text = own.read_text("utf-8")
-        except (OSError, UnicodeDecodeError) as exc:
-            raise ProfileError(f"{own} cannot be read: {exc}") from exc
-        for name, table in _tables(text, str(own)).items():
+        for name, table in _read(own).items():
             if name in built_in or name == EMBEDDED:
                 raise ProfileError(f"{own}: [{name}] is a built-in profile; choose another name")
-            tables[name] = _with_template_path(own, table)
+            tables[name] = table
     return {name: _profile(name, tables) for name in tables}
 
 
-def _tables(text: str, where: str) -> dict[str, dict[str, Any]]:
+def _read(path: Path) -> dict[str, dict[str, Any]]:
+    """The tables of a file of profiles, with the paths of templates resolved against the file."""
     try:
-        found = tomllib.loads(text)
+        found = tomllib.loads(path.read_text("utf-8"))
+    except (OSError, UnicodeDecodeError) as exc:
+        raise ProfileError(f"{path} cannot be read: {exc}") from exc
     except tomllib.TOMLDecodeError as exc:
-        raise ProfileError(f"{where} is not valid TOML: {exc}") from exc
+        raise ProfileError(f"{path} is not valid TOML: {exc}") from exc
     for name, table in found.items():
         if not isinstance(table, dict):
-            raise ProfileError(f"{where}: {name} is outside of a profile; write [name-of-the-profile] above it")
+            raise ProfileError(f"{path}: {name} is outside of a profile; write [name-of-the-profile] above it")
+        if isinstance(template := table.get("template"), str):
+            table["template"] = str(path.parent / template)
     return found
-
-
-def _with_template_path(own: Path, table: dict[str, Any]) -> dict[str, Any]:
-    """The table with its template's path resolved against the file of profiles."""
-    template = table.get("template")
-    return {**table, "template": str(own.parent / template)} if isinstance(template, str) else table
 
 
 def _profile(name: str, tables: Mapping[str, dict[str, Any]]) -> Profile:

@@ -1,4 +1,4 @@
-"""The question to the miniature thinker, as the orchestrator asks it with `prompt.txt` as the thinker's template.
+"""The question to the miniature thinker, as the orchestrator asks it with the template of the profile `miniature`.
 
 `tests/unit/training/test_prompts.py` holds the two equal: a model that is served another prompt than it was trained on is
 another model.

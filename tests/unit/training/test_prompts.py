@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -8,6 +8,7 @@ import pytest
 
 from services.protocol.critique.messages import CritiqueRequest, Picture, build
 from services.protocol.critique.prompts import Template
+from services.thinker.profiles import load
 from training.miniature.prompts import messages, pictures
 from training.miniature.turns import turn
 from training.miniature.world import scene
@@ -21,7 +22,7 @@ def plain(message: dict[str, Any]) -> list[str]:
 def test_the_trainer_asks_as_the_orchestrator_does(intent: str) -> None:
     rng = np.random.default_rng(1)
     asked = turn(scene(intent, rng), rng)  # type: ignore[arg-type]
-    template = Template(files("training.miniature").joinpath("prompt.txt").read_text("utf-8"))
+    template = Template(Path(load()["miniature"].template or "").read_text("utf-8"))
     picture = Picture(b"", "image/png")
     references = () if asked.scene.reference is None else (picture,)
     request = CritiqueRequest(picture, picture, asked.scene.instruction, asked.turn_instruction, references=references)
