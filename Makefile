@@ -45,10 +45,10 @@ test-fast: $(READY_DEV) ## unit and property tests: no servers, no models (a min
 	$(BIN)/pytest --numprocesses $(WORKERS) --dist loadgroup tests/unit
 
 test: check ## every check, and every test but those of the files in tests/slow.txt
-	$(BIN)/pytest --numprocesses $(WORKERS) --dist loadgroup -m "not slow"
+	$(BIN)/python -m tests.again --numprocesses $(WORKERS) --dist loadgroup -m "not slow"
 
 test-slow: $(READY_DEV) ## the tests of the files in tests/slow.txt: chaos, attacks, real model pipelines, command lines, browsers
-	$(BIN)/pytest --numprocesses $(WORKERS) --dist loadgroup -m slow
+	$(BIN)/python -m tests.again --numprocesses $(WORKERS) --dist loadgroup -m slow
 
 check: $(READY_DEV) ## ruff, mypy --strict, import-linter
 	$(BIN)/ruff check .
@@ -118,7 +118,7 @@ up: $(READY) ## run the embedded stack on http://127.0.0.1:8080
 
 test-vllm: $(READY_DEV) ## a real vLLM on the CPU with toy models; installs it the first time (2.5 GB)
 	PYTHON=$(PYTHON) tests/vllm/install.sh $(VLLM)
-	EDITTHINKER_VLLM=$(VLLM)/bin/vllm $(BIN)/pytest tests/vllm
+	EDITTHINKER_VLLM=$(VLLM)/bin/vllm $(BIN)/python -m tests.again tests/vllm
 
 test-lmms: $(READY_DEV) ## lmms-eval, in an environment of its own, runs the whole loop as a model (2.5 GB, minutes)
 	PYTHON=$(PYTHON) tests/lmms/install.sh $(LMMS)
