@@ -11,6 +11,7 @@ from accelerate import PartialState  # type: ignore[import-untyped]
 from peft import LoraConfig
 from transformers import AutoModelForImageTextToText, AutoProcessor, TrainerCallback
 
+from training import plots, whole_files
 from training.checkpoints import FINAL, METRICS, REWARDS, claim, last_whole, rewind
 from training.metrics import MetricsFile
 
@@ -132,4 +133,6 @@ def finish(trainer: Any, processor: Any, options: argparse.Namespace) -> Path:
     trainer.save_model(str(final))
     if trainer.is_world_process_zero():
         processor.save_pretrained(final)
+        metrics = MetricsFile(options.out / METRICS).read()
+        whole_files.write(options.out / "plots.html", plots.page(str(options.out), metrics))
     return final

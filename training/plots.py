@@ -15,7 +15,7 @@ _STYLE: Final = (
     "text{font-size:11px;fill:#555}"
     "@media(prefers-color-scheme:dark){body{background:#111;color:#ddd}.raw{stroke:#345}.mean{stroke:#8cf}text{fill:#aaa}}"
 )
-_NOT_CURVES: Final = frozenset({"stage", "step", "cpu_s"})
+NOT_CURVES: Final = frozenset({"stage", "step", "cpu_s"})
 
 
 def latest(rows: Iterable[Mapping[str, Any]], stage: str) -> list[Mapping[str, Any]]:
@@ -30,7 +30,7 @@ def page(title: str, rows: Sequence[Mapping[str, Any]]) -> str:
     parts = []
     for stage in stages:
         found = latest(rows, stage)
-        names = dict.fromkeys(name for row in found for name in row if name not in _NOT_CURVES)
+        names = dict.fromkeys(name for row in found for name in row if name not in NOT_CURVES)
         spent = found[-1].get("cpu_s")
         told = f"{len(found)} steps" + (f", {spent:.0f} CPU-seconds" if spent is not None else "")
         charts = "".join(_chart(name, [(row["step"], row.get(name)) for row in found]) for name in names)

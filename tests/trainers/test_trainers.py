@@ -127,6 +127,7 @@ def test_sft_that_was_killed_ends_as_if_it_had_not_been(trainers: Path, site: Si
     assert len(losses[0]) == 4 and losses[1] == pytest.approx(losses[0], rel=1e-4)
     assert (killed / "final" / "model.safetensors").stat().st_size == (whole / "final" / "model.safetensors").stat().st_size
     assert list(whole.rglob("events.out.tfevents.*"))
+    assert "<h2>sft</h2>" in (killed / "plots.html").read_text("utf-8")
     other = execute(trainers, site, "trl", *arguments, "--out", killed, "--seed", 1)
     assert other.returncode == 1 and "seed was 0 and is 1" in other.stderr
     none = execute(trainers, site, "trl", *arguments, "--out", tmp_path / "none", "--gain", 11)

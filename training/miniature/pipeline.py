@@ -9,7 +9,7 @@ OUT/seed-N/*.pt              checkpoint of each stage: weights, optimiser, step
 OUT/seed-N/sft, grpo, …      models, as transformers and vLLM load them
 OUT/seed-N/evaluation        replies and sessions of each thinker on each split
 OUT/seed-N/metrics.jsonl     every step of every stage
-OUT/seed-N/table.md, plots.html and grpo/README.md, the model card
+OUT/seed-N/table.md, plots.html, tensorboard, and grpo/README.md, the model card
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from training import plots, whole_files
+from training import event_files, plots, whole_files
 from training.card import card
 from training.miniature import comparing, evaluating, gap, grpo, model, rows, stages
 from training.miniature.comparing import Session
@@ -292,6 +292,7 @@ class Miniature:
         whole_files.write(self._out / "seeds.md", self._seeds())
         metrics = Stage.metrics_of(self.folder).read()
         whole_files.write(self.folder / "plots.html", plots.page(f"Miniature, seed {self.seed}", metrics))
+        event_files.write(self.folder / "tensorboard", metrics)
         table = (self.folder / "table.md").read_text("utf-8")
         for name in ("sft", "sft-longer", "grpo"):
             whole_files.write(self.folder / name / "README.md", card(name, self.seed, asdict(self._sizes), table, metrics))
