@@ -427,6 +427,21 @@ class AsyncSessions:
         """The unfinished picture of a candidate, in a session with `reject_early`."""
         return await self._client.perform(calls.preview(session_id, turn, candidate, format))
 
+    async def answer(
+        self,
+        session_id: str,
+        turn: int,
+        candidate: int = 1,
+        *,
+        format: ImageFormat | None = None,  # noqa: A002 - the API's word
+    ) -> bytes:
+        """One of a finished session's results at the size of the answer; `image` has the best, or it at the editor's own size.
+
+        Raises:
+            NotFoundError: the session has not ended, or the candidate is none of its results.
+        """
+        return await self._client.perform(calls.answer(session_id, turn, candidate, format))
+
     async def mask(
         self,
         session_id: str,

@@ -286,6 +286,11 @@ def preview(session_id: str, turn: int, candidate: int, image_format: str | None
     return _picture(f"{_path(session_id)}/turns/{turn}/candidates/{candidate}/preview", image_format)
 
 
+def answer(session_id: str, turn: int, candidate: int, image_format: str | None = None) -> Call[bytes]:
+    """``GET …/answer``: one of a finished session's results, at the answer's size."""
+    return _picture(f"{_path(session_id)}/turns/{turn}/candidates/{candidate}/answer", image_format)
+
+
 def source(session_id: str, image_format: str | None = None) -> Call[bytes]:
     """``GET /v1/sessions/{id}/source``."""
     return _picture(f"{_path(session_id)}/source", image_format)

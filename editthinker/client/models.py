@@ -104,6 +104,7 @@ class Candidate(_Model):
     Attributes:
         outside_mask: what it changed outside the mask; None without one, or where it was not measured.
         status: ``planned | editing | edited | critiqued | unscored | rejected | stopped | failed``.
+        answer: of a result whose image was scaled to the answer's size: that picture.
         unchanged: whether it has the source's pixels.
         not_understood: what of the instruction the editor says it did not carry out.
         preview: its unfinished picture, in a session with `reject_early`.
@@ -119,6 +120,7 @@ class Candidate(_Model):
     status: str
     seed: int | None = None
     image: ImageRef | None = None
+    answer: ImageRef | None = None
     unchanged: bool = False
     not_understood: list[str] = []
     preview: Preview | None = None

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from editthinker import EditThinker
 from tests.doubles.diffusion import png, source, worker
 from tests.doubles.processes import Process, free_port, module, wait_ready
 from tests.integration.conftest import Start
@@ -72,6 +73,8 @@ def test_turns_have_the_native_size_and_the_result_the_sources(stack: tuple[http
     assert (chosen["answer"]["width"], chosen["answer"]["height"]) == TWELVE_MEGAPIXELS
     assert http.get(chosen["answer"]["url"]).content == answer.content
     assert "answer" not in other
+    with EditThinker(str(http.base_url), "") as client:
+        assert client.sessions.answer(session["id"], session["best"]["turn"], session["best"]["candidate"]) == answer.content
     # Stored, so that it is not scaled again.
     assert answer.headers["etag"].startswith(f'"{chosen["answer"]["sha256"]}-')
     own = {"prompt": session["revised_prompt"], "seed": chosen["seed"], "num_inference_steps": 2}

@@ -67,7 +67,7 @@ def test_bytes_that_are_not_a_picture_are_not_sent(use: Use, given: bytes, says:
 def test_every_other_route(use: Use) -> None:
     def script(asked: Asked) -> Answer:
         path = asked.path.partition("?")[0]
-        if path.endswith(("/image", "/source")):
+        if path.endswith(("/image", "/source", "/answer")):
             return Answer(200, PNG)
         if path == "/v1/sessions":
             return as_json({"object": "list", "data": [session()], "next_cursor": "c2"})
@@ -87,6 +87,7 @@ def test_every_other_route(use: Use) -> None:
         assert use(base, lambda c: c.sessions.image("s")) == PNG
         assert use(base, lambda c: c.sessions.image("s", 2, format="jpeg")) == PNG
         assert use(base, lambda c: c.sessions.source("s")) == PNG
+        assert use(base, lambda c: c.sessions.answer("s", 2, format="webp")) == PNG
         assert use(base, lambda c: c.models.list())[0].id == "classical"
         ready = use(base, lambda c: c.ready())
     assert (ready.ready, ready.model_extra) == (False, {"redis": "unreachable"})
@@ -99,6 +100,7 @@ def test_every_other_route(use: Use) -> None:
         "GET /v1/sessions/s/image",
         "GET /v1/sessions/s/turns/2/candidates/1/image?format=jpeg",
         "GET /v1/sessions/s/source",
+        "GET /v1/sessions/s/turns/2/candidates/1/answer?format=webp",
         "GET /v1/models",
         "GET /readyz",
     ]
