@@ -14,6 +14,8 @@ from tests.doubles.processes import Process, free_port, module, wait_ready
 
 READY_S = 180.0
 """Two cores spend a minute on imports alone, in three processes."""
+MINIATURE = "EDITTHINKER_MINIATURE"
+"""Names a model that `make miniature` trained, for the tests that take one."""
 BIAS = 5.0
 """``logit_bias`` of `endings`: keeps random weights from always writing up to the constraint's limit."""
 

@@ -1,14 +1,18 @@
-"""The contract of every thinker, tested on both servers: they look the same to the orchestrator."""
+"""The contract of every thinker, tested on each server: they look the same to the orchestrator."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.contract.thinker_contract import Server, ThinkerContract
 from tests.doubles.processes import Process, free_port, module, wait_ready
-from tests.vllm.serving import BIAS
+from tests.vllm import serving
+from tests.vllm.serving import BIAS, MINIATURE, serve
 from tests.vllm.test_server import TINY
 
 
@@ -23,15 +27,32 @@ def rules(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         process.stop()
 
 
-@pytest.fixture(scope="module", params=["vllm", "rules"])
-def server(request: pytest.FixtureRequest, vllm: Process, endings: dict[str, str], rules: Server) -> Server:
+@pytest.fixture(scope="module")
+def tiny(vllm: Process, endings: dict[str, str]) -> Server:
+    """Random weights, which would always write up to the constraint's limit."""
+    return Server(vllm.url, TINY.served_name, _ended(endings))
+
+
+@pytest.fixture(scope="module")
+def miniature(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A trained model of `make miniature`."""
+    model = Path(os.environ[MINIATURE]).absolute()
+    with serve("miniature", model, tmp_path_factory.mktemp("miniature")) as process:
+        # Prompt and reply share its 4,096 tokens.
+        ended = {name: {**fields, "max_tokens": 2500} for name, fields in _ended(serving.endings(model)).items()}
+        yield Server(process.url, "miniature", ended)
+
+
+def _ended(endings: dict[str, str]) -> dict[str, dict[str, Any]]:
+    return {name: {"logit_bias": {ending: BIAS}} for name, ending in endings.items()}
+
+
+@pytest.fixture(scope="module", params=["tiny", "rules", *(["miniature"] if MINIATURE in os.environ else [])])
+def server(request: pytest.FixtureRequest) -> Server:
     """One after the other."""
-    if request.param == "rules":
-        return rules
-    # Random weights would always write up to the constraint's limit.
-    sampling = {name: {"logit_bias": {ending: BIAS}} for name, ending in endings.items()}
-    return Server(vllm.url, TINY.served_name, sampling)
+    asked: Server = request.getfixturevalue(request.param)
+    return asked
 
 
-class TestBoth(ThinkerContract):
-    """vLLM with the profile `tiny`, and the rules thinker."""
+class TestEach(ThinkerContract):
+    """vLLM with the profile `tiny`, the rules thinker, and vLLM with a trained model where one is named."""

@@ -12,7 +12,7 @@ import pytest
 
 from tests.doubles.processes import free_port, start, wait_ready
 from tests.vllm import stack
-from tests.vllm.serving import READY_S, environment
+from tests.vllm.serving import MINIATURE, READY_S, environment
 from training.miniature import model
 
 ROOT = Path(__file__).parents[2]
@@ -21,8 +21,8 @@ PHOTO = ROOT / "examples" / "photos" / "coffee.jpg"
 
 @pytest.fixture(scope="module")
 def miniature(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The miniature's model: what `EDITTHINKER_MINIATURE` names, or random weights."""
-    if trained := os.environ.get("EDITTHINKER_MINIATURE"):
+    """The miniature's model: what the environment names, or random weights."""
+    if trained := os.environ.get(MINIATURE):
         return Path(trained).absolute()
     folder = tmp_path_factory.mktemp("miniature") / "random"
     model.build(folder, 0)
