@@ -49,7 +49,7 @@ def test_it_is_the_default_thinker_next_to_the_rules(http: httpx.Client) -> None
 
 
 def test_a_whole_session_is_thought_by_it_and_judged_by_the_rules(http: httpx.Client) -> None:
-    told = stack.edit(http, PHOTO.read_bytes(), prompt="correct the exposure", judge="rules", strategy="think")
+    told = stack.edit(http, PHOTO.read_bytes(), prompt="make it warmer", judge="rules", strategy="think")
     assert told.session["status"] == "succeeded", told.session["error"]
     assert told.session["thinker"] == "miniature"
     assert not told.of("critique_failed")
@@ -57,7 +57,7 @@ def test_a_whole_session_is_thought_by_it_and_judged_by_the_rules(http: httpx.Cl
 
 
 def test_a_whole_session_is_thought_and_judged_by_it(http: httpx.Client) -> None:
-    told = stack.edit(http, PHOTO.read_bytes(), prompt="correct the exposure", strategy="think")
+    told = stack.edit(http, PHOTO.read_bytes(), prompt="make it warmer", strategy="think")
     assert told.session["status"] == "succeeded", told.session["error"]
     assert not told.of("critique_failed")
     assert told.of("critiqued")[0]["prompt_tokens"] > 0
