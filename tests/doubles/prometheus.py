@@ -19,7 +19,7 @@ from tests.doubles.processes import Process, free_port, start, wait_ready
 def promtool(*arguments: str, given: str | None = None, folder: Path | None = None) -> str:
     """What promtool says; an `AssertionError` with it if it is not content."""
     command = [program("promtool", "prometheus", ".prometheus"), *arguments]
-    done = subprocess.run(command, input=given, capture_output=True, text=True, cwd=folder, timeout=60, check=False)
+    done = subprocess.run(command, input=given, capture_output=True, text=True, cwd=folder, timeout=300, check=False)
     said = done.stdout + done.stderr
     assert done.returncode == 0, said
     return said

@@ -49,7 +49,7 @@ class Handler(BaseHTTPRequestHandler):
             return
         sys.stderr.write("editing\n")
         if b"slowly" in prompt:
-            threading.Event().wait(20)
+            threading.Event().wait(120)
         type(self).critiques = self.critiques if b"then" in prompt else 0
         edited = {"b64_json": base64.b64encode(image).decode(), "unchanged": b"nothing" in prompt}
         self._reply(200, {"created": 1, "data": [edited], "not_understood": ["nothing"] if edited["unchanged"] else []})

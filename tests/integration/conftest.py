@@ -98,7 +98,8 @@ def start_orchestrator(redis: Process, upstreams: str, script: Script, tmp_path:
 def orchestrator(redis: Process, upstreams: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Process]:
     """One orchestrator for every test that does not harm it."""
     folder = tmp_path_factory.mktemp("orchestrator")
-    env = settings(redis, upstreams, folder / "blobs")
+    # Nobody takes over from it: a machine that is busy for longer than a short lease would make it repeat edits.
+    env = settings(redis, upstreams, folder / "blobs", EDITTHINKER_LEASE_S="20")
     process = module("orchestrator", free_port(), folder / "orchestrator.log", env=env)
     wait_ready(process)
     yield process
@@ -112,7 +113,7 @@ def api(orchestrator: Process, redis: Process, script: Script) -> Iterator[httpx
     wait_ready(orchestrator)
     with httpx.Client(base_url=orchestrator.url, timeout=30, trust_env=False) as client:
         yield client
-        ends = time.monotonic() + 20
+        ends = time.monotonic() + 60
         while unfinished := [s["id"] for s in client.get("/v1/sessions?limit=100").json()["data"] if not s["finished_at"]]:
             assert time.monotonic() < ends, "a cancelled session does not end"
             for session_id in unfinished:

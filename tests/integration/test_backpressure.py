@@ -21,15 +21,23 @@ def full(start_orchestrator: Start, upstreams: str, script: Script) -> Process:
     """An orchestrator that keeps one edit in flight, at an editor that holds every edit."""
     script.hold_every = True
     editor = {"url": f"{upstreams}/editor/v1", "attempts": 3, "max_in_flight": 1}
-    return start_orchestrator(EDITTHINKER_EDITORS=json.dumps({"double": editor}))
+    # A lease that a busy machine does not lose, which would make it repeat edits.
+    return start_orchestrator(EDITTHINKER_EDITORS=json.dumps({"double": editor}), EDITTHINKER_LEASE_S="20")
+
+
+def fill(api: httpx.Client, script: Script, count: int, **fields: object) -> list[str]:
+    """Ids of so many sessions: the first one's edit is in flight, the second one waits for its place, the others are queued."""
+    ids = [create(api, **fields).json()["id"]]
+    until(lambda: len(script.edits) == 1)
+    ids += [create(api, **fields).json()["id"] for _ in range(count - 1)]
+    until(lambda: "editthinker_sessions_driving 2.0" in api.get("/metrics").text)
+    return ids
 
 
 def test_a_queued_session_knows_its_place(full: Process, script: Script) -> None:
     """One edit is in flight, one session waits in the replica, and the others stand in line in the order of their arrival."""
-    with httpx.Client(base_url=full.url, timeout=10, trust_env=False) as api:
-        ids = [create(api).json()["id"] for _ in range(6)]
-        until(lambda: "editthinker_sessions_driving 2.0" in api.get("/metrics").text)
-        until(lambda: len(script.edits) == 1)
+    with httpx.Client(base_url=full.url, timeout=30, trust_env=False) as api:
+        ids = fill(api, script, 6)
         sessions = [api.get(f"/v1/sessions/{name}").json() for name in ids]
         metrics = api.get("/metrics").text
         script.release.set()
@@ -44,10 +52,10 @@ def test_a_queued_session_knows_its_place(full: Process, script: Script) -> None
 def test_what_began_is_finished_before_anything_new_begins(full: Process, script: Script) -> None:
     """Of ten sessions few are under way at a time: one edit, one queued for it, and those whose reply is checked or judged."""
     script.scores = [(3, 9)]
-    with httpx.Client(base_url=full.url, timeout=10, trust_env=False) as api:
+    with httpx.Client(base_url=full.url, timeout=30, trust_env=False) as api:
         ids = [create(api, max_turns=3, patience=9).json()["id"] for _ in range(10)]
         script.release.set()
-        until(lambda: all(api.get(f"/v1/sessions/{name}").json()["finished_at"] for name in ids))
+        until(lambda: all(api.get(f"/v1/sessions/{name}").json()["finished_at"] for name in ids), 60)
     order = [edit["key"].partition("/")[0] for edit in script.edits]
     under_way = [sum(name in order[: i + 1] and name in order[i + 1 :] for name in ids) for i in range(len(order))]
 
@@ -57,9 +65,8 @@ def test_what_began_is_finished_before_anything_new_begins(full: Process, script
 
 def test_a_queued_session_is_cancelled_at_once(full: Process, script: Script) -> None:
     """Although the editor is full and stays so."""
-    with httpx.Client(base_url=full.url, timeout=10, trust_env=False) as api:
-        ids = [create(api).json()["id"] for _ in range(5)]
-        until(lambda: len(script.edits) == 1)
+    with httpx.Client(base_url=full.url, timeout=30, trust_env=False) as api:
+        ids = fill(api, script, 5)
         api.post(f"/v1/sessions/{ids[3]}/cancel")
         until(lambda: api.get(f"/v1/sessions/{ids[3]}").json()["status"] == "cancelled")
         behind = api.get(f"/v1/sessions/{ids[4]}").json()
@@ -77,9 +84,8 @@ def test_a_queued_session_is_cancelled_at_once(full: Process, script: Script) ->
 
 def test_a_queued_session_ends_at_its_deadline(full: Process, script: Script) -> None:
     """Nobody finds it still in line afterwards."""
-    with httpx.Client(base_url=full.url, timeout=10, trust_env=False) as api:
-        ids = [create(api).json()["id"] for _ in range(3)]
-        until(lambda: len(script.edits) == 1)
+    with httpx.Client(base_url=full.url, timeout=30, trust_env=False) as api:
+        ids = fill(api, script, 3)
         late = create(api, deadline_s=1).json()["id"]
         until(lambda: api.get(f"/v1/sessions/{late}").json()["finished_at"])
         session = api.get(f"/v1/sessions/{late}").json()
@@ -93,9 +99,8 @@ def test_a_queued_session_ends_at_its_deadline(full: Process, script: Script) ->
 def test_who_would_wait_beyond_the_deadline_is_refused(full: Process, redis: Process, script: Script) -> None:
     """429 with the time after which it is worth trying again; nothing is left of the session."""
     keys = KeySpace()
-    with httpx.Client(base_url=full.url, timeout=10, trust_env=False) as api:
-        ids = [create(api).json()["id"] for _ in range(5)]
-        until(lambda: len(script.edits) == 1)
+    with httpx.Client(base_url=full.url, timeout=30, trust_env=False) as api:
+        ids = fill(api, script, 5)
         # The pace of a minute with a line: a session every twenty seconds.
         server = redis_client.Redis(port=redis.port, db=1)
         now = server.time()[0] * 1000

@@ -97,7 +97,7 @@ def test_a_batch_that_was_killed_goes_on_and_pays_for_nothing_twice(site: Site, 
     out, before = tmp_path / "out", site.sessions()
     words = (*photos, "golden hour", "-o", out, "--server", site.url, "--jobs", 1)
     with start(*words) as running:
-        assert until(lambda: out.exists() and len(results(out)) >= 2, 60)
+        assert until(lambda: out.exists() and len(results(out)) >= 2, 180)
         running.send_signal(signal.SIGKILL)
         running.communicate()
     done = run("edit", *words)
@@ -131,9 +131,9 @@ def test_ctrl_c_stops_the_batch_and_not_its_sessions(photos: list[Path], tmp_pat
     with scripted(script) as server:
         words = (*photos[:2], "x", "-o", out, "--server", server.base_url)
         with start(*words) as running:
-            assert until(lambda: sum(path.endswith("/events") for path in server.paths()) == 2, 60)
+            assert until(lambda: sum(path.endswith("/events") for path in server.paths()) == 2, 180)
             running.send_signal(stop)
-            _, errors = running.communicate(timeout=30)
+            _, errors = running.communicate(timeout=180)
         assert running.returncode == 130, errors
         assert errors == f"2 photos: 2 left; results in {out}; the same command goes on from here\neditthinker: interrupted\n"
         go_on.set()
@@ -271,11 +271,11 @@ def test_a_batch_on_the_embedded_stack_goes_on_too(photos: list[Path], tmp_path:
     out, home = tmp_path / "out", tmp_path / "home"
     words = ("edit", *photos[:3], "golden hour", "-o", out, "--jobs", 1)
     with on_standins(*words, home=home) as running:
-        assert until(lambda: out.exists() and len(results(out)) >= 2, 60)
+        assert until(lambda: out.exists() and len(results(out)) >= 2, 180)
         running.send_signal(signal.SIGKILL)
         running.communicate()
     with on_standins(*words, home=home) as running:
-        printed, errors = running.communicate(timeout=60)
+        printed, errors = running.communicate(timeout=180)
     assert running.returncode == 0, errors
     assert "there already" in printed
     assert results(out) == ["a.png", "b.png", "c.png"]

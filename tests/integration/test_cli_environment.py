@@ -93,7 +93,7 @@ def test_up_has_the_editors_of_the_environment_and_its_own(tmp_path: Path, own: 
 
 def test_an_editor_that_does_not_answer_is_named(tmp_path: Path) -> None:
     """At the start, and to callers: the default is what the user named, and cannot be seen in the request."""
-    editors = {"mine": {"url": f"http://127.0.0.1:{free_port()}/v1", "attempts": 1}}
+    editors = {"mine": {"url": "http://127.0.0.1:9/v1", "attempts": 1}}
     notes: list[str] = []
     with up(tmp_path / "home", notes, EDITTHINKER_EDITORS=json.dumps(editors)) as url, EditThinker(url) as client:
         assert notes[-1] == "editor 'mine' is not ready; sessions that ask for it wait or fail until it answers\n"

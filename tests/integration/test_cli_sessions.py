@@ -211,7 +211,7 @@ def test_an_interrupted_export_leaves_no_file(tmp_path: Path, stop: signal.Signa
         with subprocess.Popen(whole, stderr=subprocess.PIPE, text=True) as running:
             assert until(lambda: bool(server.asked))
             running.send_signal(stop)
-            _, errors = running.communicate(timeout=15)
+            _, errors = running.communicate(timeout=180)
         never.set()
     assert (running.returncode, errors) == (130, "editthinker: interrupted\n")
     assert list(tmp_path.iterdir()) == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
 import time
 from collections.abc import AsyncGenerator, Iterator
@@ -43,8 +44,10 @@ async def test_a_wrong_clock_is_measured_and_not_used(scripts: Scripts, ahead_s:
     skews: list[float] = []
     clock = RedisClock(scripts.clock, skews.append, wall=lambda: time.time() + ahead_s)
     assert abs(clock.now() - time.time() - ahead_s) < 30
-    for _ in range(3):
-        await clock.measure()
+    async with asyncio.timeout(60):
+        # An answer that is slow, as on a busy machine, is no measurement.
+        while len(skews) < 3:
+            await clock.measure()
 
     assert abs(clock.now() - time.time()) < 30
     assert [round(skew_s / 30) for skew_s in skews] == [round(ahead_s / 30)] * 3

@@ -118,11 +118,11 @@ def test_digests_are_pinned_where_a_registry_names_them(tmp_path: Path) -> None:
     program.chmod(0o755)
     env = {**os.environ, "PATH": f"{program.parent}:{os.environ['PATH']}"}
     script = str(tmp_path / "deploy/audit/pin-digests.sh")
-    before = subprocess.run(["sh", script, "--check"], env=env, check=False, capture_output=True, text=True, timeout=10)
+    before = subprocess.run(["sh", script, "--check"], env=env, check=False, capture_output=True, text=True, timeout=60)
     assert before.returncode == 1 and "valkey/valkey" in before.stderr
     for _ in range(2):
-        subprocess.run(["sh", script], env=env, check=True, capture_output=True, timeout=30)
-    assert subprocess.run(["sh", script, "--check"], env=env, check=False, timeout=10).returncode == 0
+        subprocess.run(["sh", script], env=env, check=True, capture_output=True, timeout=60)
+    assert subprocess.run(["sh", script, "--check"], env=env, check=False, timeout=60).returncode == 0
     text = (tmp_path / "docker-compose.yml").read_text("utf-8")
     assert f"image: valkey/valkey:8.1@sha256:{'5' * 64}\n" in text and "image: editthinker/orchestrator:0.1.0\n" in text
     pinned = (tmp_path / "orchestrator/Dockerfile").read_text("utf-8")
@@ -217,7 +217,7 @@ def test_secrets_are_files_that_a_script_makes(tmp_path: Path) -> None:
     script.parent.mkdir(parents=True)
     script.write_bytes((ROOT / "deploy/compose/secrets.sh").read_bytes())
     for _ in range(2):
-        subprocess.run(["sh", str(script)], check=True, timeout=10)
+        subprocess.run(["sh", str(script)], check=True, timeout=60)
         made = {path.name: path.read_text() for path in (tmp_path / ".secrets").iterdir()}
         assert len(set(made.values())) == len(made) == 2 and all(len(value) == 48 for value in made.values())
     assert made == {path.name: path.read_text() for path in (tmp_path / ".secrets").iterdir()}
@@ -291,7 +291,7 @@ def test_redis_runs_as_it_is_told(command: list[str], tmp_path: Path) -> None:
     words = [*command, "--port", str(port), "--bind", "127.0.0.1", "--dir", str(tmp_path)]
     process = start(words, port, tmp_path / "log")
     try:
-        retry = redis.retry.Retry(redis.backoff.ConstantBackoff(0.05), 100)
+        retry = redis.retry.Retry(redis.backoff.ConstantBackoff(0.05), 1000)
         with redis.Redis(port=port, password="0123abc", retry=retry) as client:
             assert client.ping()
             wanted = {"appendonly": "yes", "appendfsync": "everysec", "maxmemory-policy": "noeviction", "save": ""}
@@ -302,7 +302,7 @@ def test_redis_runs_as_it_is_told(command: list[str], tmp_path: Path) -> None:
         arguments = Path(f"/proc/{process.popen.pid}/cmdline").read_bytes()
         assert redis_binary().encode() in arguments and b"0123abc" not in arguments
         secret.unlink()
-        assert subprocess.run(words, capture_output=True, check=False, timeout=10).returncode == 1, "no password, no server"
+        assert subprocess.run(words, capture_output=True, check=False, timeout=60).returncode == 1, "no password, no server"
     finally:
         process.stop()
 
@@ -367,7 +367,6 @@ def test_the_cpu_profile_runs_as_processes(tmp_path: Path) -> None:
         assert environment["EDITTHINKER_ALLOW_OPEN"] == "false"
         environment["EDITTHINKER_KEYS"] = "required"
         server, check = processes.run(IMAGES[SERVICES["orchestrator"]["image"]], tmp_path / "orchestrator.log", environment)
-        assert not passes(check), "it passes before anything listens"
         wait_ready(server)
         assert passes(check) and passes(editor_check) and passes(thinker_check)
         files = {"image": (ROOT / "examples/photos/coffee.jpg").read_bytes()}
@@ -387,7 +386,9 @@ def test_the_cpu_profile_runs_as_processes(tmp_path: Path) -> None:
                 0,
                 -signal.SIGTERM,
             }
-            assert time.monotonic() - began < 10
+            # Nothing runs, so none waits until its time to drain (30 s) is over.
+            assert time.monotonic() - began < 25
+        assert not passes(check), "it passes while nothing listens"
 
 
 LAUNCH = """

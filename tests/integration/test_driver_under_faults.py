@@ -275,7 +275,7 @@ async def test_a_cancelled_driver_stops_even_while_it_stops_its_jobs(store: Redi
     while not [r for r in await store.read("e") if r.event.type == "edit_started"]:
         await asyncio.sleep(0)
     running.cancel()
-    done, _ = await asyncio.wait({running}, timeout=5)
+    done, _ = await asyncio.wait({running}, timeout=20)
 
     assert done
     assert running.cancelled()

@@ -64,7 +64,7 @@ def test_a_comparison_that_was_killed_goes_on(tmp_path: Path) -> None:
     folder = made_run(tmp_path, ["own"], 6)
     with chat_judge(first_wins) as judge:
         with subprocess.Popen(command(*words(folder, {"j": judge}, "--jobs", 1)), stderr=subprocess.PIPE, text=True) as running:
-            assert until(lambda: len(judge.asked) >= 5, 60)
+            assert until(lambda: len(judge.asked) >= 5, 180)
             running.send_signal(signal.SIGKILL)
             running.communicate()
         done = run(*words(folder, {"j": judge}))

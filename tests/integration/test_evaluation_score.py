@@ -99,7 +99,7 @@ def test_scoring_that_was_killed_goes_on(tmp_path: Path) -> None:
     folder = made_run(tmp_path, ["own"], 12)
     with chat_judge(lambda *_: SERVER_SCORES) as judge:
         with subprocess.Popen(command(*words(folder, judge, "--jobs", 1)), stderr=subprocess.PIPE, text=True) as running_:
-            assert until(lambda: len(judge.asked) >= 5, 60)
+            assert until(lambda: len(judge.asked) >= 5, 180)
             running_.send_signal(signal.SIGKILL)
             running_.communicate()
         done = run(*words(folder, judge))

@@ -289,7 +289,7 @@ def test_an_export_that_was_killed_is_continued(client: EditThinker, tmp_path: P
     )
     folder = tmp_path / "out"
     process = subprocess.Popen([sys.executable, "-c", code, client.base_url, str(folder)])
-    until((folder / "train-00002.parquet").exists)
+    until((folder / "train-00002.parquet").exists, 60)
     process.send_signal(signal.SIGKILL)
     process.wait()
     done = export(client, folder, ExportOptions("trl", part_bytes=1))

@@ -176,17 +176,18 @@ async def test_a_new_session_waits_for_replicas_where_that_is_asked_for(replicat
     redis = client(parse(f"redis://127.0.0.1:{master.port}"))
     plain = RedisSessions(redis, PubSubFanout(lambda: redis), KEYS)
     careful = RedisSessions(redis, PubSubFanout(lambda: redis), KEYS, SessionsOptions(replicas=1, replicas_s=0.2))
+    patient = RedisSessions(redis, PubSubFanout(lambda: redis), KEYS, SessionsOptions(replicas=1, replicas_s=20))
     event = CREATED.model_copy(update={"limits": ev.Limits(deadline_at=time.time() + 600)})
-    await careful.create("a", event, None)
+    await patient.create("a", event, None)
     proxy.set(Fault("stall"))
     assert (await plain.create("b", event, None)).fresh
     with pytest.raises(StorageUnavailableError, match="did not confirm it in time"):
         await careful.create("c", event, None)
     assert not await careful.confirm()
     proxy.set(Fault())
-    while not await careful.confirm():
+    while not await patient.confirm():
         pass
-    assert (await careful.create("c", event, None)).fresh
+    assert (await patient.create("c", event, None)).fresh
     assert (await careful.queue_stats()).unfinished == 3
     await redis.aclose()
 

@@ -171,6 +171,8 @@ def test_new_sessions_are_refused_before_redis_is_full(start_orchestrator: Start
     process = start_orchestrator(**running(database))
     with httpx.Client(base_url=process.url, timeout=30, trust_env=False) as api:
         held = create(api).json()
+        # What is used to begin it would count against the limit.
+        until(lambda: script.edits)
         used = int(database.info("memory")["used_memory"])
         database.config_set("maxmemory", int(used / 0.95))
         until(lambda: samples(api)["editthinker_redis_memory_percent"] > 90)
@@ -217,8 +219,8 @@ def test_a_redis_that_refuses_the_password_is_told_as_that(
         with pytest.raises(AssertionError, match="not ready"):
             start_orchestrator(port, EDITTHINKER_REDIS_URL=url, TEST_READY_S="2", **given)
         with httpx.Client(trust_env=False, timeout=20, transport=httpx.HTTPTransport(retries=8)) as api:
-            told = api.get(f"http://127.0.0.1:{port}/readyz")
-
-    assert told.status_code == 503
-    assert "redis (the session store refuses this server: wrong password" in told.json()["error"]["message"]
-    assert "set EDITTHINKER_REDIS_PASSWORD" in (tmp_path / "orchestrator.log").read_text("utf-8")
+            ready = f"http://127.0.0.1:{port}/readyz"
+            # Not before it has tried to write, for the first time after its start.
+            until(lambda: "redis (the session store refuses this server: wrong password" in api.get(ready).text, 60)
+            assert api.get(ready).status_code == 503
+        until(lambda: "set EDITTHINKER_REDIS_PASSWORD" in (tmp_path / "orchestrator.log").read_text("utf-8"))

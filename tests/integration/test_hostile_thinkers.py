@@ -93,7 +93,7 @@ _REPLIES = {"double": TAGGED, "double-json": AS_JSON, "double-checklist": AS_CHE
 def test_nonsense_satisfies_nobody_and_fails_no_session(api: httpx.Client, script: Script, thinker: str, name: str) -> None:
     """The candidates stay unscored; patience, or the deadline, ends the session with the first picture."""
     script.critique_fault = lambda _: _REPLIES[thinker][name]()
-    session = create(api, wait=30, deadline_s=6, thinker=thinker, max_turns=2, patience=1).json()
+    session = create(api, wait=40, deadline_s=15, thinker=thinker, max_turns=2, patience=1).json()
 
     assert session["status"] == "succeeded", session
     assert session["finish_reason"] in {"plateau", "max_turns", "deadline"}
@@ -119,7 +119,7 @@ def test_an_instruction_that_addresses_the_thinker_is_treated_as_text(
     script.critique_fault = lambda _: said(
         f'<think>It says: {instruction}</think><score>{{"semantic": 2, "quality": 3}}</score><answer>warmer light</answer>'
     )()
-    session = create(api, wait=30, deadline_s=8, prompt=instruction, max_turns=2, patience=1).json()
+    session = create(api, wait=40, deadline_s=30, prompt=instruction, max_turns=2, patience=1).json()
 
     assert session["status"] == "succeeded", session
     assert session["finish_reason"] != "satisfied"

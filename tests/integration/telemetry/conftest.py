@@ -102,8 +102,14 @@ def edited(stack: Stack, instruction: str, **headers: str) -> dict[str, Any]:
     return body
 
 
-def until(true: Callable[[], bool], seconds: float = 15) -> None:
+def until(true: Callable[[], bool], seconds: float = 60) -> None:
     """Wait for it; what comes after says what is wrong if it does not come about."""
     ends = time.monotonic() + seconds
     while not true() and time.monotonic() < ends:
         time.sleep(0.05)
+
+
+def whole_lines(process: Process) -> list[str]:
+    """The lines of its log, without one that it is writing."""
+    whole, _, _ = process.log.read_text("utf-8").rpartition("\n")
+    return whole.splitlines()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from collections import Counter
 from typing import Any
 
@@ -11,9 +10,10 @@ import httpx
 import pytest
 
 from tests.doubles.otlp import Seen, collector
+from tests.doubles.processes import Process
 from tests.doubles.upstreams import Script
 from tests.integration.conftest import Start
-from tests.integration.telemetry.conftest import Stack, edited, until
+from tests.integration.telemetry.conftest import Stack, edited, until, whole_lines
 from tests.integration.test_sessions import create
 
 pytestmark = pytest.mark.xdist_group("telemetry")
@@ -25,8 +25,17 @@ def test_one_trace_shows_all_hops_of_a_session(stack: Stack) -> None:
     """Its id is the session's; session, turns, edits, calls, the editor's and the thinker's requests and stages nest in it."""
     body = edited(stack, "make it look like a faded 1970s print", traceparent=f"00-{CALLER}-b7ad6b7169203331-01")
     trace = body["session_id"].removeprefix("ses_")
-    until(lambda: any(span.name == "drive" for span in stack.collected.of(trace)))
-    time.sleep(0.5)
+    asked = ("session", "turn", "edit", "POST /images/edits", "POST /v1/images/edits")
+    judged = ("session", "turn", "critique", "chat rules", "POST /chat/completions", "POST /v1/chat/completions")
+    stages = [(*asked, stage) for stage in ("read", "queue", "edit", "write")]
+
+    def arrived() -> bool:
+        # Each of the three processes sends its own spans, and none waits for another.
+        paths = _paths(stack.collected.of(trace))
+        wanted = [("session", "drive"), judged, *(path for path in (asked, *stages) for _ in range(body["edits"]))]
+        return not Counter(wanted) - paths and not any("?" in path for path in paths)
+
+    until(arrived)
     spans = stack.collected.of(trace)
     by_id = {span.span: span for span in spans}
 
@@ -36,27 +45,37 @@ def test_one_trace_shows_all_hops_of_a_session(stack: Stack) -> None:
     assert roots[0].attributes["editthinker.finish_reason"] == body["finish_reason"]
     assert [span for span in spans if span.parent and span.parent not in by_id] == []
 
-    def path(span: Seen) -> list[str]:
-        return [*path(by_id[span.parent]), span.name] if span.parent else [span.name]
-
-    paths = Counter(tuple(path(span)) for span in spans)
-    asked = ("session", "turn", "edit", "POST /images/edits", "POST /v1/images/edits")
-    judged = ("session", "turn", "critique", "chat rules", "POST /chat/completions", "POST /v1/chat/completions")
-    stages = [(*asked, stage) for stage in ("read", "queue", "edit", "write")]
+    paths = _paths(spans)
     assert paths[asked] == body["edits"] and all(paths[stage] == body["edits"] for stage in stages)
     assert paths[judged] >= 1 and paths["session", "turn"] == body["turns"] and paths["session", "drive"] == 1
     assert {span.service for span in spans} == {f"editthinker-{name}" for name in ("orchestrator", "editor", "thinker")}
     assert all(not span.failed for span in spans)
     for span in spans:
         above = by_id.get(span.parent)
-        # Machines have one clock here; turns and the session use recorded times, which differ slightly from the calls'.
-        assert above is None or (above.began - 0.05 <= span.began and span.ended <= above.ended + 0.5), path(span)
+        # Machines have one clock here; turns and the session use recorded times, by Redis' clock as it was last measured.
+        if above is not None:
+            slack_s = 0.5 if above.name in {"turn", "session"} else 0.05
+            assert above.began - slack_s <= span.began, span
+            # A server's span may end at any time after its reply was sent, and so after the caller's.
+            assert span.service != above.service or span.ended <= above.ended + 0.5, span
+
+
+def _paths(spans: list[Seen]) -> Counter[tuple[str, ...]]:
+    """How often each path of names occurs; it begins with ? below a span that is not there."""
+    by_id = {span.span: span for span in spans}
+
+    def path(span: Seen) -> tuple[str, ...]:
+        if not span.parent:
+            return (span.name,)
+        return (*(path(by_id[span.parent]) if span.parent in by_id else ("?",)), span.name)
+
+    return Counter(map(path, spans))
 
 
 def test_the_creating_request_is_in_its_callers_trace_and_linked(stack: Stack) -> None:
     """A caller's traceparent is honoured; the request's span leads on to the session's trace."""
     body = edited(stack, "warmer", traceparent=f"00-{CALLER[::-1]}-b7ad6b7169203331-01")
-    until(lambda: bool(stack.collected.of(CALLER[::-1])))
+    until(lambda: any(span.kind == SERVER for span in stack.collected.of(CALLER[::-1])))
     request = next(span for span in stack.collected.of(CALLER[::-1]) if span.kind == SERVER)
 
     assert (request.name, request.parent) == ("POST /v1/images/edits", "b7ad6b7169203331")
@@ -90,8 +109,7 @@ def test_the_pools_log_names_the_trace(stack: Stack) -> None:
     trace = body["session_id"].removeprefix("ses_")
 
     def lines() -> list[dict[str, Any]]:
-        text = stack.pool.log.read_text().splitlines()
-        found = [json.loads(line) for line in text if line.startswith("{")]
+        found = [json.loads(line) for line in whole_lines(stack.pool) if line.startswith("{")]
         return [line for line in found if line["traceparent"].startswith(f"00-{trace}-")]
 
     until(lambda: len(lines()) >= body["edits"])
@@ -106,9 +124,13 @@ def test_logs_name_the_trace_of_the_line(stack: Stack) -> None:
     body = edited(stack, "more contrast")
     trace = body["session_id"].removeprefix("ses_")
     for process in (stack.orchestrator, stack.editor, stack.thinker):
-        until(lambda process=process: trace in process.log.read_text())  # type: ignore[misc]
-        lines = [json.loads(line) for line in process.log.read_text().splitlines()]
-        assert any(line.get("trace_id") == trace for line in lines), process.log
+
+        def named(process: Process = process) -> bool:
+            # The request that created the session names the session too, but not its trace.
+            return any(json.loads(line).get("trace_id") == trace for line in whole_lines(process))
+
+        until(named)
+        assert named(), process.log
 
 
 def test_a_takeover_goes_on_in_the_same_trace(start_orchestrator: Start, script: Script) -> None:
