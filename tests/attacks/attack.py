@@ -89,9 +89,9 @@ def judge(target: Target, attack: Attack) -> Seen:
     faults += [f"{fault} in the log" for fault in _log_faults(target, logged)]
     if mib > attack.most_mib:
         faults.append(f"memory grew by {mib:.0f} MiB")
-    if seconds > attack.most_s:
+    if seconds > target.busy * attack.most_s:
         faults.append(f"it took {seconds:.1f} s")
-    if normal_s > QUICK_S:
+    if normal_s > target.busy * QUICK_S:
         faults.append(f"a normal request took {normal_s:.1f} s afterwards")
     return Seen(Counter(answer.status for answer in answers), seconds, mib, normal_s, faults)
 

@@ -46,7 +46,7 @@ def largest(count: int, bits: int, kind: int) -> Attack:
 
         def one() -> None:
             with target.client() as client:
-                answers.append(Answer.of(client.post(SESSIONS, files={"image": data}, data=FIELDS, timeout=120)))
+                answers.append(Answer.of(client.post(SESSIONS, files={"image": data}, data=FIELDS, timeout=120 * target.busy)))
 
         threads = [threading.Thread(target=one) for _ in range(count)]
         for thread in threads:

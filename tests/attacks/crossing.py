@@ -74,7 +74,7 @@ def proxied(running: Target, folder: Path, mode: str) -> Iterator[int]:
         config.write_text(_HAPROXY.format(port=port, upstream=upstream))
         process = start([haproxy_binary(), "-db", "-f", str(config)], port, folder / "haproxy.log")
         try:
-            wait_ready(process, "/healthz", seconds=20)
+            wait_ready(process, "/healthz")
             yield port
         finally:
             process.stop()

@@ -37,6 +37,7 @@ class Target:
     Attributes:
         keys: an API key of each tenant.
         script: what the editor and the thinker do, and the requests that they got.
+        busy: times the seconds that an answer may take: 1 on a machine that does nothing else, as of `make attacks`.
     """
 
     process: Process
@@ -44,6 +45,7 @@ class Target:
     redis_port: int
     blobs: Path
     keys: dict[str, str] = field(default_factory=dict)
+    busy: float = 1
 
     @property
     def secrets(self) -> list[str]:
@@ -53,13 +55,15 @@ class Target:
     def client(self, tenant: str | None = "ann", **headers: str) -> httpx.Client:
         """A client with the key of a tenant, or without one."""
         headers |= {"authorization": f"Bearer {self.keys[tenant]}"} if tenant else {}
-        return httpx.Client(base_url=self.process.url, headers=headers, timeout=30, trust_env=False)
+        return httpx.Client(base_url=self.process.url, headers=headers, timeout=30 * self.busy, trust_env=False)
 
     def many(self, tenant: str | None = "ann", connections: int = 100) -> httpx.AsyncClient:
         """A client for many requests at a time."""
         headers = {"authorization": f"Bearer {self.keys[tenant]}"} if tenant else {}
         limits = httpx.Limits(max_connections=connections)
-        return httpx.AsyncClient(base_url=self.process.url, headers=headers, timeout=60, trust_env=False, limits=limits)
+        return httpx.AsyncClient(
+            base_url=self.process.url, headers=headers, timeout=60 * self.busy, trust_env=False, limits=limits
+        )
 
     def connect(self) -> socket.socket:
         """A plain connection."""

@@ -80,7 +80,7 @@ def start_haproxy(
     }
     process = start([haproxy_binary(), "-db", "-f", str(config)], port, folder / "haproxy.log", variables)
     running = HAProxy(process.popen, port, process.log, metrics_port, config)
-    wait_ready(running, "/healthz", seconds=20)
+    wait_ready(running, "/healthz")
     return running
 
 

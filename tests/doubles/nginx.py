@@ -77,7 +77,7 @@ def nginx(
         [nginx_binary(), "-p", str(folder), "-c", str(config), "-e", str(folder / "start.log")], port, folder / "out.log"
     )
     try:
-        wait_ready(process, "/healthz", seconds=20)
+        wait_ready(process, "/healthz")
         yield process
     finally:
         process.stop()

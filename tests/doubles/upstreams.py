@@ -15,7 +15,6 @@ import base64
 import io
 import json
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -32,6 +31,7 @@ from services.protocol.critique.formats import FORMATS
 from services.protocol.critique.messages import Critique, CritiqueRequest, read
 from services.protocol.critique.prompts import Template
 from tests.doubles.processes import free_port
+from tests.doubles.waiting import wait
 
 
 @dataclass
@@ -184,10 +184,7 @@ def serving(app: Any, lifespan: Literal["on", "off"] = "off") -> Iterator[str]:
     server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=port, log_level="warning", lifespan=lifespan))
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
-    ends = time.monotonic() + 20
-    while not server.started:
-        assert time.monotonic() < ends, "the double does not start"
-        time.sleep(0.01)
+    wait(lambda: server.started)
     try:
         yield f"http://127.0.0.1:{port}"
     finally:

@@ -131,7 +131,7 @@ def test_a_silent_connection_is_replaced(use: Use) -> None:
 
     never = Flag()
     with scripted(in_turn(Answer(hold=never), stream(EVENTS))) as server:
-        events = use(server.base_url, lambda client: client.sessions.events("s"), stall=0.1)
+        events = use(server.base_url, lambda client: client.sessions.events("s"), stall=1.0)
         never.set()
     assert len(events) == 7
 

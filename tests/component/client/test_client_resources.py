@@ -157,7 +157,7 @@ def test_the_timeout_of_images_edit_is_its_own(use: Use) -> None:
     once = Retries(attempts=1)
     with scripted(in_turn(Answer(hold=never))) as server:
         with pytest.raises(APITimeoutError, match="in time"):
-            use(server.base_url, lambda client: client.images.edit(PNG, "x", timeout=0.1), retries=once)
+            use(server.base_url, lambda client: client.images.edit(PNG, "x", timeout=1.0), retries=once)
         never.set()
 
 

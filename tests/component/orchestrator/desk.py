@@ -6,6 +6,7 @@ import asyncio
 import base64
 import contextlib
 import hashlib
+import math
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -20,15 +21,20 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from orchestrator.loop.events import ImageRef
-from orchestrator.ports.collaborators import StoredImage
+from orchestrator.ports.collaborators import RequestTiming, StoredImage
 from orchestrator.ports.errors import EditorError, PortError, ThinkerError
 from orchestrator.upstreams.http import Call, HttpUpstream, Role, Upstream
-from orchestrator.upstreams.liveness import Patience
+from orchestrator.upstreams.liveness import Patience, UpstreamHealth
 from orchestrator.upstreams.pool import http_client
 from services.errors import TABLE
 from services.imaging.codec import inspect
+from tests.doubles.clock import ManualTime
+from tests.doubles.waiting import turns, until
 
-WAIT_S = 20.0
+WAIT_S = 50.0
+"""Of a call: half of it is what one request may be silent, and a Retry-After of a minute is past its end."""
+PAUSE_S = 5.0
+"""What a pause between two requests takes by the clock of a `Pace`."""
 
 
 @dataclass
@@ -56,20 +62,19 @@ class Desk:
     left: threading.Event = field(default_factory=threading.Event)
     """Set when a caller of `holding` or `stalling` goes away."""
     url: str = ""
+    arriving: int = 0
+    """Requests whose bodies are being read."""
 
     def reset(self) -> None:
         self.answers, self.seen = [], []
         self.arrived, self.left = threading.Event(), threading.Event()
 
     async def answer(self, request: Request) -> Response:
-        body = await request.body()
-        form: list[tuple[str, Any]] = []
-        if request.headers.get("content-type", "").startswith("multipart/form-data"):
-            async with request.form() as parts:
-                for name, value in parts.multi_items():
-                    file = isinstance(value, UploadFile)
-                    form.append((name, (value.filename, value.content_type, await value.read()) if file else value))  # type: ignore[union-attr]
-        self.seen.append(Seen(request.method, request.url.path, dict(request.headers), body, form))
+        self.arriving += 1
+        try:
+            self.seen.append(await _seen(request))
+        finally:
+            self.arriving -= 1
         answer = self.answers[min(len(self.seen), len(self.answers)) - 1]
         self.arrived.set()
         if isinstance(answer, Response):
@@ -81,8 +86,50 @@ class Desk:
             return held
         return answer()  # type: ignore[call-arg,return-value]
 
+    async def quiet(self, request: Request) -> Response:
+        """Answers once every request has been seen that was sent before this one, by callers that may have left since."""
+        await turns()
+        while self.arriving:
+            await asyncio.sleep(0.001)
+        return Response()
+
     def application(self) -> Starlette:
-        return Starlette(routes=[Route("/v1/{path:path}", self.answer, methods=["GET", "POST"])])
+        return Starlette(routes=[Route("/quiet", self.quiet), Route("/v1/{path:path}", self.answer, methods=["GET", "POST"])])
+
+
+async def _seen(request: Request) -> Seen:
+    body = await request.body()
+    form: list[tuple[str, Any]] = []
+    if request.headers.get("content-type", "").startswith("multipart/form-data"):
+        async with request.form() as parts:
+            for name, value in parts.multi_items():
+                file = isinstance(value, UploadFile)
+                form.append((name, (value.filename, value.content_type, await value.read()) if file else value))  # type: ignore[union-attr]
+    return Seen(request.method, request.url.path, dict(request.headers), body, form)
+
+
+@dataclass
+class Pace:
+    """Seconds that pass when a test says so: for the times of requests, and for what waits in the test's event loop."""
+
+    clock: ManualTime
+    loop: asyncio.AbstractEventLoop
+    request: RequestTiming | None = None
+    """The last one to an editor."""
+
+    def now(self) -> float:
+        """`orchestrator.ports.collaborators.Clock`."""
+        return self.clock.now()
+
+    def pass_by(self, seconds: float) -> None:
+        """Let so many seconds pass; in any thread."""
+        self.clock.advance(seconds)
+        self.loop.call_soon_threadsafe(lambda: None)
+
+    async def work(self, seconds: float) -> None:
+        """Let them pass at the editor: its caller has seen its request gone."""
+        await until(lambda: self.request is not None and math.isfinite(self.request.sent_at))
+        self.pass_by(seconds)
 
 
 async def holding(desk: Desk, request: Request) -> Response:
@@ -125,10 +172,10 @@ def stored(data: bytes) -> StoredImage:
 
 
 @asynccontextmanager
-async def asking(role: Role, url: str, **options: Any) -> AsyncIterator[HttpUpstream]:
+async def asking(role: Role, url: str, health: UpstreamHealth | None = None, **options: Any) -> AsyncIterator[HttpUpstream]:
     """An upstream of that role, over the transport that the application uses, with connections of its own."""
     async with http_client() as client:
-        yield HttpUpstream(role, Upstream(f"{url}/v1", **options), client)
+        yield HttpUpstream(role, Upstream(f"{url}/v1", **options), client, health)
 
 
 @asynccontextmanager

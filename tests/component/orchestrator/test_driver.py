@@ -8,23 +8,27 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
+from starlette.requests import Request
+from starlette.responses import Response
 
 from orchestrator.execution import driver as module
+from orchestrator.execution import performer as performing
 from orchestrator.execution.driver import Driver, DriverOptions
 from orchestrator.execution.performer import Performer
 from orchestrator.execution.spans import SessionSpans
 from orchestrator.loop import events as ev
 from orchestrator.loop.session import Session, fold
-from orchestrator.ports.collaborators import CritiqueOrder, CritiqueReply, Editor, EditOrder, EditorUsage, EditReply
+from orchestrator.ports.collaborators import Clock, CritiqueOrder, CritiqueReply, Editor, EditOrder, EditorUsage, EditReply
 from orchestrator.ports.collaborators import Thinker as AnyThinker
 from orchestrator.ports.errors import AbandonedError, StorageUnavailableError
 from orchestrator.ports.stores import Appended, Claim, Recorded
 from orchestrator.upstreams.adaptive_limit import AdaptiveLimit
 from orchestrator.upstreams.editor import HttpEditor
+from orchestrator.upstreams.liveness import UpstreamHealth
 from orchestrator.upstreams.thinker import HttpThinker
 from services.imaging.codec import digest
 from services.serving import tracing
-from tests.component.orchestrator.desk import WAIT_S, Desk, asking, busy, holding, stored
+from tests.component.orchestrator.desk import PAUSE_S, WAIT_S, Desk, Pace, asking, busy, holding, stored
 from tests.component.orchestrator.test_editor_seconds import PICTURE, Store
 from tests.component.orchestrator.test_thinker_client import dialect
 from tests.doubles.decoding import InProcessPool
@@ -39,8 +43,10 @@ NAME = "ses_" + "0" * 32
 class Log:
     """The log of one session; `fate` is asked before each append (from 1) whether it fails before or after it is done."""
 
-    def __init__(self, *, left_s: float = 20.0, fate: Callable[[int], str] = lambda _: "done") -> None:
-        now = time.time()
+    def __init__(
+        self, *, left_s: float = 600.0, fate: Callable[[int], str] = lambda _: "done", clock: Clock | None = None
+    ) -> None:
+        now = (clock or Now()).now()
         limits = ev.Limits(deadline_at=now + left_s)
         created = ev.SessionCreated(at=now, source=IMAGE, instruction="x", editor="e", thinker="t", limits=limits)
         self.entries = [Recorded(1, created)]
@@ -124,10 +130,18 @@ class Thinker:
         return True
 
 
-def driver(log: Log, *, editor: Editor | None = None, thinker: AnyThinker | None = None, told: Told | None = None) -> Driver:
-    performer = Performer({"e": editor or InstantEditor()}, {"t": thinker or Thinker()}, Store(), Now())
+def driver(
+    log: Log,
+    *,
+    editor: Editor | None = None,
+    thinker: AnyThinker | None = None,
+    told: Told | None = None,
+    clock: Clock | None = None,
+) -> Driver:
+    clock = clock or Now()
+    performer = Performer({"e": editor or InstantEditor()}, {"t": thinker or Thinker()}, Store(), clock)
     claim = Claim(NAME, 1, "e")
-    return Driver(claim, log, performer, Now(), told or Told(), list(log.entries), options=DriverOptions(caller_grace_s=0.0))  # type: ignore[arg-type]
+    return Driver(claim, log, performer, clock, told or Told(), list(log.entries), options=DriverOptions(caller_grace_s=0.0))  # type: ignore[arg-type]
 
 
 WHOLE = ["session_created", "turn_started", "edit_started", "edited", "critiqued", "finished"]
@@ -282,13 +296,22 @@ async def test_only_own_events_are_observed() -> None:
     assert told.recordeds == [recorded for recorded in log.entries[1:] if recorded.event.type != "feedback_given"]
 
 
-async def test_a_rejected_edit_costs_nothing_at_the_deadline(desk: Desk) -> None:
-    """Nothing but 429 until then."""
-    desk.answers = [busy("0.2"), busy("1.2")]
-    log = Log(left_s=1.0)
-    async with asking("editor", desk.url) as upstream:
-        driving = driver(log, editor=HttpEditor(upstream, limit=AdaptiveLimit(), decoder=InProcessPool()))
-        await asyncio.wait_for(driving.run(), WAIT_S)
+async def driven_to_the_deadline(desk: Desk, pace: Pace, monkeypatch: pytest.MonkeyPatch, left_s: float) -> tuple[Log, Driver]:
+    """A session whose edit is under way at its deadline."""
+    # The call outlasts the deadline by far, so that it does not end by itself at about that time.
+    monkeypatch.setattr(performing, "_GRACE_S", 1_000.0)
+    log = Log(left_s=left_s, clock=pace)
+    async with asking("editor", desk.url, UpstreamHealth(min_s=1_000.0), timeout_s=10_000.0) as upstream:
+        editor = HttpEditor(upstream, limit=AdaptiveLimit(), decoder=InProcessPool())
+        driving = driver(log, editor=editor, clock=pace)
+        await asyncio.wait_for(driving.run(), 1_000.0)
+    return log, driving
+
+
+async def test_a_rejected_edit_costs_nothing_at_the_deadline(desk: Desk, pace: Pace, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing but 429 until then: the deadline comes in the second pause."""
+    desk.answers = [busy("0"), busy("60")]
+    log, driving = await driven_to_the_deadline(desk, pace, monkeypatch, left_s=2 * PAUSE_S)
     assert driving.finished
     (stopped,) = [recorded.event for recorded in log.entries if isinstance(recorded.event, ev.EditFailed)]
 
@@ -296,17 +319,19 @@ async def test_a_rejected_edit_costs_nothing_at_the_deadline(desk: Desk) -> None
     assert (stopped.code, stopped.editor_seconds, driving.finished.totals.editor_seconds) == (ev.SUPERSEDED, 0, 0)
 
 
-async def test_a_cancelled_edit_is_charged(desk: Desk) -> None:
+async def test_a_cancelled_edit_is_charged(desk: Desk, pace: Pace, monkeypatch: pytest.MonkeyPatch) -> None:
     """From when it was sent, without the rejections before."""
-    desk.answers = [busy("0.6"), holding]
-    log = Log(left_s=2.0)
-    async with asking("editor", desk.url) as upstream:
-        driving = driver(log, editor=HttpEditor(upstream, limit=AdaptiveLimit(), decoder=InProcessPool()))
-        await asyncio.wait_for(driving.run(), WAIT_S)
+
+    async def at_work(desk: Desk, request: Request) -> Response:
+        await pace.work(100.0)
+        return await holding(desk, request)
+
+    desk.answers = [busy("0"), at_work]
+    _, driving = await driven_to_the_deadline(desk, pace, monkeypatch, left_s=100.0)
     assert driving.finished
 
     assert len(desk.seen) == 2
-    assert 0.5 < driving.finished.totals.editor_seconds < 1.5
+    assert driving.finished.totals.editor_seconds == 100
 
 
 async def test_a_caller_who_is_heard_of_again_is_not_gone() -> None:

@@ -8,13 +8,15 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from starlette.requests import Request
+from starlette.responses import Response
 
 from orchestrator.ports.collaborators import EditOrder, EditorUsage, EditReply
 from orchestrator.ports.errors import EditorError
 from orchestrator.upstreams import liveness
 from orchestrator.upstreams.adaptive_limit import AdaptiveLimit
 from orchestrator.upstreams.editor import HttpEditor
-from tests.component.orchestrator.desk import WAIT_S, Answer, Desk, asking, busy, holding, image_reply, stored
+from tests.component.orchestrator.desk import WAIT_S, Answer, Desk, Pace, asking, busy, holding, image_reply, stored
 from tests.doubles.clock import manual_time
 from tests.doubles.decoding import InProcessPool
 from tests.doubles.waiting import turns, until
@@ -77,14 +79,19 @@ async def test_the_queue_time_is_that_at_the_worker_and_before_it(desk: Desk, ti
 
 
 @pytest.mark.parametrize("status", [429, 503])
-async def test_every_rejection_reaches_the_limit_and_no_pause_counts(desk: Desk, status: int) -> None:
+async def test_every_rejection_reaches_the_limit_and_no_pause_counts(desk: Desk, pace: Pace, status: int) -> None:
     """The call is retried; what is measured is the request that succeeded."""
-    desk.answers = [busy("0.3", status), busy("0.3", status), image_reply(PICTURE)]
+
+    async def working(desk: Desk, request: Request) -> Response:
+        await pace.work(0.5)
+        return image_reply(PICTURE)
+
+    desk.answers = [busy("0", status), busy("0", status), working]
     limit = Watched()
     await edit(desk, limit)
 
     assert limit.rejections == 2
-    assert len(limit.completions) == 1 and limit.completions[0][0] < 0.3
+    assert [elapsed for elapsed, _ in limit.completions] == [0.5]
     assert limit.limit < 8 and limit.in_flight == 0 and limit._backing_off == 0
 
 
@@ -141,9 +148,9 @@ async def test_the_wait_for_a_slot_leaves_less_time_for_the_editor(desk: Desk, m
     limit = Watched(fixed=1)
     clock = manual_time(monkeypatch, liveness)
     async with limit.slot(later=False):
-        asked = asyncio.create_task(edit(desk, limit, order(timeout_s=1.0)))
+        asked = asyncio.create_task(edit(desk, limit, order(timeout_s=20.0)))
         await until(lambda: limit.queued == 1)
-        clock.advance(0.9)
+        clock.advance(19.9)
     with pytest.raises(EditorError) as caught:
         await asked
     assert caught.value.code == "editor_timeout" and "within 0.1 s" in caught.value.message

@@ -20,6 +20,7 @@ from orchestrator.egress.addresses import is_public, is_public_or_local
 from orchestrator.egress.fetch import fetch_image
 from orchestrator.egress.resolver import NameResolver
 from services.errors import ApiError
+from tests.doubles.waiting import turns
 
 PRIVATE = {
     "loopback": ["127.0.0.1", "127.255.255.254", "::1"],
@@ -277,10 +278,11 @@ def test_a_server_that_does_not_tell_the_length_reserves_what_it_sends(monkeypat
 def test_waiting_for_other_requests_is_not_the_urls_time(monkeypatch: pytest.MonkeyPatch, length: bytes) -> None:
     """What it waits for has an error of its own, which can be retried."""
     _answering(monkeypatch, b"HTTP/1.1 200 OK\r\n" + length + b"\r\n\r\nhello")
-    monkeypatch.setattr(fetch, "_TIMEOUT_S", 0.05)
 
     async def reserve(_: int) -> None:
-        await asyncio.sleep(0.2)
+        loop = asyncio.get_running_loop()
+        monkeypatch.setattr(loop, "time", lambda now=loop.time: now() + 10 * fetch._TIMEOUT_S)
+        await turns()
 
     fetching = fetch_image(
         "https://example.com/x.png", max_bytes=9, param="image", tenant="ann", resolver=NameResolver(), reserve=reserve

@@ -12,7 +12,6 @@ from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, R
 
 from orchestrator.upstreams.http import HttpUpstream, Role
 from tests.component.orchestrator.desk import Desk, asking, failure, post, raw_server
-from tests.doubles.processes import free_port
 
 HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n"
 
@@ -204,7 +203,7 @@ async def test_ready_is_whether_somebody_answers(desk: Desk, status: int, ready:
 
 async def test_nobody_there_is_not_ready() -> None:
     """Refused, or no HTTP."""
-    async with asking("editor", f"http://127.0.0.1:{free_port()}") as upstream:
+    async with asking("editor", "http://127.0.0.1:1") as upstream:
         assert not await upstream.ready()
     async with raw_server(b"SSH-2.0\r\n") as url, asking("editor", url) as upstream:
         assert isinstance(upstream, HttpUpstream)

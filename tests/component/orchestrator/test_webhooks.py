@@ -201,7 +201,7 @@ class Outcomes:
 
 
 def sender(store: MemoryStore, counted: Outcomes | None = None, **sending: Any) -> WebhookSender:
-    return WebhookSender(store, None, SystemClock(), SenderOptions(**{"timeout_s": 5, **sending}), counted or Outcomes())  # type: ignore[arg-type]  # plans nothing here
+    return WebhookSender(store, None, SystemClock(), SenderOptions(**{"timeout_s": 60, **sending}), counted or Outcomes())  # type: ignore[arg-type]  # plans nothing here
 
 
 @asynccontextmanager

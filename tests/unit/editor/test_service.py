@@ -20,7 +20,7 @@ from services.editor.engine.executor import State
 from services.editor.pipelines import Capabilities, PipelineBrokenError
 from services.editor.settings import Settings
 from services.protocol.images_api import RAW_IMAGE, RAW_TIMINGS
-from tests.doubles.waiting import until
+from tests.doubles.waiting import LIMIT_S, until
 from tests.unit.editor.interleaved import Steps
 from tests.unit.editor.workers import HeldPipeline, client, context, png, post, running
 from tests.unit.embedded.editor.photographs import edit, photo
@@ -357,7 +357,7 @@ async def test_a_pipeline_that_cannot_be_built_is_never_ready() -> None:
 
 async def test_shutdown_finishes_what_is_queued() -> None:
     pipeline = HeldPipeline()
-    async with running(lambda: pipeline) as app, client(app) as http:
+    async with running(lambda: pipeline, drain_s=LIMIT_S) as app, client(app) as http:
         pipeline.gate.clear()
         asking = [asyncio.create_task(post(http)) for _ in range(3)]
         await until(lambda: context(app).executor.in_flight == 3)
