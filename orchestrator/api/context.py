@@ -188,14 +188,13 @@ class Context:
         with contextlib.suppress(StorageUnavailableError):
             await self.sessions.confirm()
 
-    async def cancel(self, session_id: str, *, by: str) -> Session:
-        """Request cancellation; repeated, or for a finished session, it changes nothing."""
+    async def cancel(self, session_id: str, *, by: str) -> tuple[Session, int]:
+        """Request cancellation, which changes nothing when repeated or for a finished session; the session afterwards."""
 
         def event(session: Session) -> Event | None:
             return None if session.finished or session.cancelled else CancelRequested(at=self.clock.now(), by=by)
 
-        session, _ = await self.write(session_id, event)
-        return session
+        return await self.write(session_id, event)
 
     async def cancel_unreadable(self, session_id: str, facts: SessionFacts, *, by: str) -> None:
         """Request cancellation of a session whose log cannot be read; a replica then ends it without reading it."""

@@ -369,8 +369,7 @@ async def get_preview_image(
 async def cancel_session(session_id: SessionId, ctx: EditAccess) -> SessionView:
     """Cancel a session. Acknowledged at once; repeated, or for a finished session, it changes nothing."""
     try:
-        await ctx.cancel(session_id, by="caller")
-        session, seq = await load(ctx.history, session_id, ctx.tenant)
+        session, seq = await ctx.cancel(session_id, by="caller")
     except UnreadableSessionError as exc:
         await ctx.cancel_unreadable(session_id, exc.facts, by="caller")
         return _show_unreadable(session_id, exc)

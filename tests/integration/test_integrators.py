@@ -140,11 +140,15 @@ def test_an_unfinished_session_says_when_to_ask_again(api: httpx.Client, script:
     assert api.get("/v1/sessions?status=cancelling").json()["data"] == []
 
 
-def test_a_finished_session_says_when_it_expires(start_orchestrator: Start) -> None:
+def test_a_finished_session_says_when_it_expires(start_orchestrator: Start, script: Script) -> None:
     """Where the server deletes sessions; null while it runs, and where they are kept."""
     server = start_orchestrator(EDITTHINKER_REDIS_RETENTION_S="100", EDITTHINKER_ARCHIVE_RETENTION_S="5000")
-    with httpx.Client(base_url=server.url, timeout=20, trust_env=False) as api:
-        running, finished = create(api).json(), create(api, wait=20).json()
+    script.hold_edit = 1
+    with httpx.Client(base_url=server.url, timeout=60, trust_env=False) as api:
+        running = create(api).json()
+        until(lambda: len(script.edits) == 1)
+        finished = create(api, wait=20).json()
+        script.release.set()
         listed = {each["id"]: each for each in api.get("/v1/sessions").json()["data"]}
 
     assert running["expires_at"] is None

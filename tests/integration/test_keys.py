@@ -179,13 +179,8 @@ def belongings(site: Site, script: Script) -> list[dict[str, str]]:
     reviewed = site.edit(site.keys["ann"], wait=0, review="each_turn").json()
     raw = site.raw()
     with site.client(site.keys["ann"]) as client:
-        ends = time.monotonic() + 15
-        while (
-            raw.exists(KeySpace().log(archived["id"]))
-            or client.get(reviewed["urls"]["self"]).json()["status"] != "awaiting_review"
-        ):
-            assert time.monotonic() < ends
-            time.sleep(0.05)
+        until(lambda: not raw.exists(KeySpace().log(archived["id"])))
+        until(lambda: client.get(reviewed["urls"]["self"]).json()["status"] == "awaiting_review")
         script.hold_every = True
         running = site.edit(site.keys["ann"], wait=0).json()
         webhook = client.post("/v1/webhooks", json={"url": "https://hooks.invalid/ann"})
@@ -438,11 +433,8 @@ def test_signing_in_again_ends_the_sign_in_before(site: Site) -> None:
         key = {"authorization": f"Bearer {site.keys['bob']}"}
         assert browser.post("/v1/sign_in", headers=key).json()["tenant"] == "bob"
         assert browser.get("/v1/sign_in").json()["tenant"] == "bob"
-    ends = time.monotonic() + 5
     with site.client(None, 0, cookie=f"editthinker_sign_in={before}") as copy:
-        while copy.get("/v1/sessions").status_code != 401:
-            assert time.monotonic() < ends
-            time.sleep(0.05)
+        until(lambda: copy.get("/v1/sessions").status_code == 401)
 
 
 def test_a_browser_is_signed_out_on_every_replica(site: Site) -> None:
@@ -451,12 +443,8 @@ def test_a_browser_is_signed_out_on_every_replica(site: Site) -> None:
         copy = {"cookie": f"editthinker_sign_in={next(iter(browser.cookies.jar)).value}"}
         assert browser.delete("/v1/sign_in").status_code == 204
         assert not list(browser.cookies.jar)
-    ends = time.monotonic() + 5
-    for replica in (0, 1):
-        with site.client(None, replica, **copy) as thief:
-            while thief.get("/v1/sessions").status_code != 401:
-                assert time.monotonic() < ends
-                time.sleep(0.05)
+    with site.client(None, 0, **copy) as thief, site.client(None, 1, **copy) as other:
+        until(lambda: thief.get("/v1/sessions").status_code == other.get("/v1/sessions").status_code == 401)
 
 
 def test_a_sign_in_ends_with_its_key(site: Site) -> None:
@@ -465,10 +453,7 @@ def test_a_sign_in_ends_with_its_key(site: Site) -> None:
         assert browser.get("/v1/sessions").status_code == 200
         assert browser.post("/v1/sessions", **FORM).json()["error"]["code"] == "forbidden", "its scope is that of the key"
         site.ask(lambda keys: keys.revoke(key.id))
-        ends = time.monotonic() + 5
-        while browser.get("/v1/sessions").status_code != 401:
-            assert time.monotonic() < ends
-            time.sleep(0.05)
+        until(lambda: browser.get("/v1/sessions").status_code == 401)
         assert browser.get("/v1/sign_in").json()["error"]["message"].startswith("this browser is signed out")
 
 
@@ -496,23 +481,28 @@ def test_a_revoked_key_stops_within_a_second_on_every_replica(site: Site) -> Non
     with site.client(secret) as first, site.client(secret, 1) as second:
         for client in (first, second):
             assert client.get("/v1/sessions").status_code == 200
-        began = time.monotonic()
         assert administer(site.url, "keys", "revoke", key.id) == 0
-        stopped: dict[int, float] = {}
-        while len(stopped) < 2:
-            for number, client in enumerate((first, second)):
+        revoked = time.monotonic()
+        works = {first, second}
+        while works:
+            for client in list(works):
+                # What counts is when it was asked: a busy machine may answer later.
+                asked = time.monotonic()
                 if client.get("/v1/models").status_code == 401:
-                    stopped.setdefault(number, time.monotonic() - began)
-            assert time.monotonic() - began < 5
-    assert max(stopped.values()) < 1, stopped
+                    works.remove(client)
+                else:
+                    assert asked - revoked < 1
 
 
 def test_a_key_ends_when_it_expires(site: Site) -> None:
     """At that moment, although it was cached."""
-    secret = site.key("ann", expires_at=time.time() + 1)
+    ends = time.time() + 3
+    secret = site.key("ann", expires_at=ends)
     with site.client(secret) as client:
-        assert client.get("/v1/sessions").status_code == 200
-        time.sleep(1)
+        # Asked all the time, so that it is cached at that moment.
+        while time.time() < ends:
+            reply = client.get("/v1/sessions")
+            assert reply.status_code == 200 or time.time() >= ends
         assert client.get("/v1/sessions").status_code == 401
 
 
@@ -636,11 +626,14 @@ def test_unfinished_sessions_are_bounded(site: Site, script: Script) -> None:
     assert site.edit(site.keys["bob"], wait=0).status_code == 202
     with site.client(key, 1) as client:
         client.post(f"/v1/sessions/{running[0]}/cancel")
-    ends = time.monotonic() + 10
-    while (reply := site.edit(key, 0, wait=0)).status_code != 202:
-        refusal(reply, "quota_exceeded")
-        assert time.monotonic() < ends
-        time.sleep(0.05)
+
+    def let_in() -> bool:
+        reply = site.edit(key, 0, wait=0)
+        if reply.status_code != 202:
+            refusal(reply, "quota_exceeded")
+        return reply.status_code == 202
+
+    until(let_in)
     assert refusal(site.edit(key, 1, wait=0), "quota_exceeded") == 5
 
 
@@ -651,7 +644,7 @@ def test_editor_seconds_of_a_day_are_bounded(site: Site, script: Script) -> None
     first = site.edit(key).json()
 
     wait_s = refusal(site.edit(key, 1), "quota_exceeded")
-    assert 0 < wait_s - (86_400 - time.time() % 86_400) < 5
+    assert 0 < wait_s - (86_400 - time.time() % 86_400) < 60
     spent = site.raw().hget(f"{KeySpace().prefix}spent:{int(time.time() // 86_400)}", "eve")
     assert isinstance(spent, bytes)
     assert float(spent) == pytest.approx(first["totals"]["editor_seconds"], abs=0.001)
@@ -685,7 +678,7 @@ def test_the_command_line_makes_lists_and_revokes_keys(site: Site, capsys: pytes
     """In a process that knows Redis alone; the secret is printed once."""
     words = ["keys", "create", "--tenant", "acme", "--scope", "read", "--name", "a dashboard", "--expires-in", "90d"]
     command, env = [sys.executable, "-m", "orchestrator", *words], {"EDITTHINKER_REDIS_URL": site.url}
-    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=300, check=True)
     secret, key_id = done.stdout.strip(), done.stderr.split()[0]
 
     assert re.fullmatch(r"et_[\w-]{43}", secret)
@@ -764,7 +757,7 @@ def test_an_open_server_on_another_address_is_refused(tmp_path: Path, redis: Pro
     """With the reason, before it listens."""
     env = settings(redis, upstreams, tmp_path, EDITTHINKER_KEYS="off")
     words = [sys.executable, "-m", "orchestrator", "--host", "0.0.0.0", "--port", str(free_port())]
-    done = subprocess.run(words, env=env, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(words, env=env, capture_output=True, text=True, timeout=300, check=False)
 
     assert done.returncode == 2
     assert "EDITTHINKER_KEYS=required" in done.stderr and "EDITTHINKER_ALLOW_OPEN=true" in done.stderr

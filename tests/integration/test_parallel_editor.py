@@ -143,7 +143,7 @@ def test_two_processes_make_the_picture_of_one_and_end_together(ranks: Ranks, mo
 def test_a_lost_follower_ends_rank_0_in_an_edit_and_its_caller_is_answered(ranks: Ranks) -> None:
     with ThreadPoolExecutor() as pool:
         reply = pool.submit(edit, ranks.url, 100)
-        wait(lambda: re.search(r"running 1\b|editor_running 1", httpx.get(f"{ranks.url}/metrics").text))
+        wait(lambda: re.search(r"running 1\b|editor_running 1", httpx.get(f"{ranks.url}/metrics", timeout=120).text))
         ranks.processes[1].kill()
         assert reply.result().status_code in {500, 503}
     assert ranks.ended() == [1, -signal.SIGKILL]

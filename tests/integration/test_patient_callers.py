@@ -42,7 +42,7 @@ class Call:
         self.head: Future[HTTPResponse] = pool.submit(self.connection.getresponse)
 
     def pieces(self) -> Iterator[bytes]:
-        head = self.head.result(20)
+        head = self.head.result(60)
         while piece := head.read1():
             yield piece
 
@@ -81,7 +81,7 @@ def failing(_: int) -> Response:
 def test_a_long_call_begins_with_white_space(start_orchestrator: Start, script: Script, call_of: Make) -> None:
     script.hold_every = True
     call = call_of(start_orchestrator(**EARLY))
-    head, pieces = call.head.result(20), call.pieces()
+    head, pieces = call.head.result(60), call.pieces()
     first = [next(pieces), next(pieces), next(pieces)]
     script.release.set()
     body = b"".join([*first, *pieces])
@@ -140,9 +140,9 @@ def test_the_openai_client_raises_the_error_of_a_long_call(start_orchestrator: S
 
 
 def test_white_space_outlasts_the_timeout_of_the_openai_client(start_orchestrator: Start, script: Script) -> None:
-    script.edit_delay_s = 3.0
+    script.edit_delay_s = 12.0
     process = start_orchestrator(**EARLY)
-    with openai.OpenAI(base_url=f"{process.url}/v1", api_key="none", timeout=1.0, max_retries=0) as client:
+    with openai.OpenAI(base_url=f"{process.url}/v1", api_key="none", timeout=10.0, max_retries=0) as client:
         assert client.images.edit(image=picture(), prompt="x", extra_body={"max_turns": 1}).data
 
 
@@ -171,7 +171,7 @@ def test_a_session_whose_caller_left_begins_nothing_until_it_is_back(
     call = call_of(first, **fields)
     until(lambda: len(script.edits) == 1)
     if env or fields:
-        call.head.result(20)
+        call.head.result(60)
     call.leave()
     until(lambda: left(redis) == 1)
     script.release.set()
@@ -195,7 +195,7 @@ def test_the_repeat_of_a_caller_who_left_is_no_further_stream(
     call = call_of(process)
     until(lambda: len(script.edits) == 1)
     (found,) = sessions(process)
-    with httpx.stream("GET", f"{process.url}/v1/sessions/{found['id']}/events", trust_env=False, timeout=20):
+    with httpx.stream("GET", f"{process.url}/v1/sessions/{found['id']}/events", trust_env=False, timeout=60):
         call.leave()
         until(lambda: left(redis) == 1)
         script.release.set()
@@ -224,7 +224,7 @@ def test_two_equal_requests_at_a_time_are_two_sessions(
     until(lambda: len(sessions(process)) == 3)
     script.release.set()
 
-    answered = {call.head.result(20).headers["x-session-id"] for call in [calls[1], *more]}
+    answered = {call.head.result(60).headers["x-session-id"] for call in [calls[1], *more]}
     assert len(answered) == 3
     assert {found["id"] for found in sessions(process)} == answered
 

@@ -20,7 +20,7 @@ from tests.integration.conftest import Start
 from tests.integration.test_shutdown import edit, sessions
 
 EARLY = {"EDITTHINKER_REPLY_STARTS_S": "0.6"}
-LIMIT_S = 2
+LIMIT_S = 4
 """Of the proxies, between two bytes; 60 in real life."""
 
 _HAPROXY = """\
@@ -29,7 +29,7 @@ global
 defaults
     mode http
     option abortonclose
-    timeout connect 2s
+    timeout connect 20s
     timeout client {limit}s
     timeout server {limit}s
 listen proxy
@@ -48,7 +48,7 @@ def proxy(kind: str, folder: Path, upstream: int) -> Iterator[Process]:
             config.write_text(_HAPROXY.format(limit=LIMIT_S, port=port, upstream=upstream))
             process = start([haproxy_binary(), "-f", str(config)], port, folder / "out.log")
             stack.callback(process.stop)
-            wait_ready(process, "/healthz", seconds=20)
+            wait_ready(process, "/healthz")
             yield process
         else:
             version = "1.0" if kind == "nginx, HTTP/1.0" else "1.1"
@@ -81,7 +81,7 @@ def test_a_call_outlasts_the_limit_of_a_proxy(start_orchestrator: Start, script:
 
 def test_a_cut_off_reply_is_a_result_to_nobody(start_orchestrator: Start, script: Script, tmp_path: Path, kind: str) -> None:
     """Over HTTP/1.0 its end cannot be told from that of a whole one, so its JSON is not whole either."""
-    script.edit_delay_s = 1.5
+    script.edit_delay_s = 3.0  # the reply has begun by then
     script.edit_fault = lambda _: JSONResponse({"error": {"message": "no", "type": "x", "code": "content_policy"}}, 400)
     process = start_orchestrator(**EARLY)
     with proxy(kind, tmp_path / "proxy", process.port) as front:

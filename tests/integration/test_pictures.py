@@ -131,7 +131,7 @@ def test_a_diffusion_worker_draws_with_all_pictures_over_a_kill(
     killed = threading.Event()
 
     def until_killed(number: int) -> None:
-        assert number != 2 or killed.wait(60)
+        assert number != 2 or killed.wait(120)
 
     script.critique_fault, script.scores = until_killed, [(3, 9), (6, 9), (6, 9), (9, 9)]
     with worker("flux2", tmp_path) as editor:

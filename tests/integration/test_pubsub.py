@@ -28,7 +28,7 @@ async def test_a_burst_of_notifications_arrives_with_every_session_id(redis: Pro
     await pubsub.start()
     writes = RedisNotifications(pubsub, keys).session_writes()
     try:
-        async with asyncio.timeout(20), Redis(port=redis.port) as client:
+        async with asyncio.timeout(60), Redis(port=redis.port) as client:
             # A gap at the start, and another when the subscription is confirmed.
             assert [await anext(writes) for _ in range(2)] == ["", ""]
             arriving = asyncio.create_task(received(writes, len(names)))

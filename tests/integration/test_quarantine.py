@@ -107,10 +107,10 @@ def test_a_session_that_kills_its_drivers_is_finished_after_three(
             until(lambda: script.edits, "the innocent session is driven")
             with contextlib.suppress(httpx.RemoteProtocolError):  # it may die before it answers
                 create(api, prompt="poison")
-        first.popen.wait(30)
+        first.popen.wait(120)
     for _ in range(2):
         with _replica(redis, upstreams, tmp_path) as process:
-            process.popen.wait(60)
+            process.popen.wait(120)
     script.release.set()
     with _replica(redis, upstreams, tmp_path) as last:
         wait_ready(last)
@@ -186,7 +186,7 @@ def test_a_first_event_that_cannot_be_read_is_an_error_for_its_tenant(
     orchestrator = start_orchestrator()
     database: Any = redis_client.Redis(port=redis.port, db=1)  # untyped, as the library is
     with httpx.Client(base_url=orchestrator.url, timeout=30, trust_env=False) as api:
-        session_id = create(api, deadline_s=2).json()["id"]
+        session_id = create(api, deadline_s=5).json()["id"]
         until(lambda: script.edits, "it is driven")
         log = database.xrange(KEYS.log(session_id))
         database.delete(KEYS.log(session_id))

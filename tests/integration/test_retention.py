@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -60,6 +61,8 @@ def server(running: Server, script: Script) -> Iterator[Server]:
     yield running
     script.release.set()
     until(lambda: running.database.get(KeySpace().unfinished) in {None, b"0"})
+    # What is being archived writes into the folders that are removed here.
+    until(lambda: not [chore for chore in running.database.zrange(KeySpace().timers, 0, -1) if chore.startswith(b"archive:")])
     running.database.flushdb()
     for path in running.blobs.iterdir():
         shutil.rmtree(path) if path.is_dir() else path.unlink()
@@ -189,12 +192,14 @@ def test_nothing_is_left_after_the_archive_retention(
     start_orchestrator: Start, database: redis_client.Redis, tmp_path: Path
 ) -> None:
     """Neither files nor entries in Redis."""
-    with client(start_orchestrator(EDITTHINKER_ARCHIVE_RETENTION_S="1.5", **SHORT)) as api:
+    with client(start_orchestrator(EDITTHINKER_ARCHIVE_RETENTION_S="4", **SHORT)) as api:
         session = create(api, wait=20).json()
         folder = tmp_path / "blobs" / session["id"]
         until((folder / "session.json").exists)
         archived(database, session["id"])
-        assert api.get(session["urls"]["self"]).status_code == 200
+        # On a busy machine its time may be over by now.
+        kept = api.get(session["urls"]["self"]).status_code == 200
+        assert kept or time.time() >= session["expires_at"]
 
         until(lambda: api.get(session["urls"]["self"]).status_code == 404)
         until(lambda: not folder.exists())
@@ -235,7 +240,7 @@ def test_refused_requests_leave_no_folder(start_orchestrator: Start, script: Scr
 
 def run_sweep(env: dict[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "orchestrator", "sweep", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, env={**os.environ, **env}, check=False)
+    return subprocess.run(command, capture_output=True, text=True, timeout=300, env={**os.environ, **env}, check=False)
 
 
 def test_the_sweep_removes_folders_without_a_session(

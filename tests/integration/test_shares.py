@@ -37,6 +37,7 @@ def chrome(keyed: Target) -> Iterator[Browser]:
         browser()
     except NoProgramError as exc:
         pytest.skip(f"there is no browser: {exc}")
+    expect.set_options(timeout=30_000)
     with chromium() as running:
         yield running
 
@@ -290,7 +291,6 @@ addEventListener("securitypolicyviolation", (event) => window.violations.push(`$
 @pytest.fixture
 def people(chrome: Browser, server: Target) -> Iterator[tuple[Page, Page]]:
     """An owner, who is signed in, and a guest, who has nothing; no page breaks the policy or raises."""
-    expect.set_options(timeout=30_000)
     profiles = [chrome.new_context(viewport={"width": 1280, "height": 800}) for _ in range(2)]
     raised: list[str] = []
     for profile in profiles:

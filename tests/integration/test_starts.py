@@ -25,7 +25,7 @@ def test_a_taken_port_is_status_1(redis: Process, upstreams: str, tmp_path: Path
         port = taken.getsockname()[1]
         env = os.environ | settings(redis, upstreams, tmp_path / "blobs")
         command = [sys.executable, "-m", name, "--port", str(port)]
-        done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=120, check=False)
+        done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 1
     last = done.stderr.splitlines()[-1]
     assert " cannot start: " in last
@@ -42,7 +42,7 @@ def test_ctrl_c_is_no_failure(redis: Process, upstreams: str, tmp_path: Path, na
     try:
         wait_ready(server)
         server.popen.send_signal(signal.SIGINT)
-        assert server.popen.wait(30) == 0
+        assert server.popen.wait(120) == 0
     finally:
         server.stop()
     assert "Traceback" not in server.log.read_text()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -44,6 +45,7 @@ def chrome(keyed: Target) -> Iterator[Browser]:
         browser()
     except NoProgramError as exc:
         pytest.skip(f"there is no browser: {exc}")
+    expect.set_options(timeout=30_000)
     with chromium() as running:
         yield running
 
@@ -54,7 +56,6 @@ def context(chrome: Browser) -> Iterator[BrowserContext]:
     profile = chrome.new_context(viewport={"width": 1280, "height": 800})
     profile.add_init_script(_WATCH)
     profile.set_default_timeout(30_000)
-    expect.set_options(timeout=30_000)
     raised: list[str] = []
     profile.on("weberror", lambda error: raised.append(str(error.error)))
     yield profile
@@ -170,6 +171,8 @@ def test_a_session_is_watched_live_and_steered(page: Page, orchestrator: Process
     for each in (page, other):
         expect(each.get_by_role("button", name=re.compile("^Turn 2, candidate 1: score"))).to_be_visible()
         expect(each.get_by_text("a person").first).to_be_visible()
+    # The turn is scored before the session waits again, and until then the key does nothing.
+    expect(page.get_by_text("Waiting for you")).to_be_visible()
     page.keyboard.press("g")
     expect(page.get_by_role("button", name=re.compile("^Turn 3, candidate 1: score"))).to_be_visible()
     other.keyboard.press("a")
@@ -184,7 +187,9 @@ def test_a_decision_is_taken_back_before_it_is_sent(page: Page, orchestrator: Pr
     session = create(api, review="each_turn").json()
     shown(page, orchestrator, session)
     expect(page.get_by_text("Waiting for you")).to_be_visible()
+    # Time stands still but for what is run here: on a busy machine, what is to be taken back would have been sent.
     page.clock.install()
+    page.clock.pause_at(time.time() + 60)
     page.keyboard.press("1")
     expect(page.get_by_text("Picking turn 1…")).to_be_visible()
     page.keyboard.press("Escape")
@@ -195,6 +200,7 @@ def test_a_decision_is_taken_back_before_it_is_sent(page: Page, orchestrator: Pr
     page.keyboard.press("1")
     expect(page.get_by_text("Picking turn 1…")).to_be_visible()
     page.clock.run_for(5_000)
+    page.clock.resume()
     expect(page.get_by_text("Done", exact=True)).to_be_visible()
 
 

@@ -34,6 +34,7 @@ def chrome() -> Iterator[Browser]:
         browser()
     except NoProgramError as exc:
         pytest.skip(f"there is no browser: {exc}")
+    expect.set_options(timeout=30_000)
     with chromium() as running:
         yield running
 

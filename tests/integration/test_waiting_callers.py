@@ -30,7 +30,8 @@ def test_a_session_with_a_key_outlives_its_caller_however_long_that_waited(
     script.scores = [(3, 9)]
     script.hold_every = True
     process = start_orchestrator(EDITTHINKER_LEASE_S="0.6")
-    leaves(process, {"idempotency-key": "k"}, seconds=1.5)  # leases are renewed every 0.2 s
+    leaves(process, {"idempotency-key": "k"}, seconds=3)  # leases are renewed every 0.2 s
+    until(lambda: len(script.edits) == 1)
     with httpx.Client(base_url=process.url, timeout=20, trust_env=False) as api:
         (session,) = api.get("/v1/sessions").json()["data"]
         stored = redis_client.Redis(port=redis.port, db=1).hget(f"et:{{0}}:s:{session['id']}", "caller")
@@ -58,7 +59,7 @@ def test_a_caller_gets_its_picture_after_an_outage_however_long_it_has_waited(
         proxy.set(Fault())
         script.hold_every = False
         script.release.set()
-        answer = call.result(30)
+        answer = call.result(60)
         process.stop()
 
     assert answer.status_code == 200

@@ -31,14 +31,15 @@ from tests.integration.test_sessions import create
 from tests.integration.test_takeover import until
 
 SCALE = 0.0005
-LATE_S = 10.0
-"""Timers are looked at twice a second; and these machines are busy."""
+LATE_S = 60.0
+"""Timers are looked at twice a second; and these machines are busy. Far below the schedule without its scale."""
 VERIFIER = openai.OpenAI(api_key="x").webhooks
 OURS = EditThinker("http://127.0.0.1:9").webhooks
 OPEN = {
     "EDITTHINKER_WEBHOOK_ALLOW_PRIVATE": "true",
     "EDITTHINKER_WEBHOOK_TIME_SCALE": str(SCALE),
-    "EDITTHINKER_WEBHOOK_TIMEOUT_S": "1",
+    # A busy receiver answers within it: an attempt too many is legal, and would be counted here.
+    "EDITTHINKER_WEBHOOK_TIMEOUT_S": "4",
     # A chore whose replica died in the moment of claiming it comes again after six of these.
     "EDITTHINKER_LEASE_S": "1",
 }
@@ -149,13 +150,13 @@ def test_an_event_arrives_through_errors_silence_a_kill_and_a_restart(
     with client(first) as api:
         hook = register(api, receiver, events=["session.finished"])
         ids = [create(api, max_turns=1, semantic_threshold=10).json()["id"] for _ in range(3)]
-        until(lambda: all(len(receiver.of(name)) >= 3 for name in ids), 30)
+        until(lambda: all(len(receiver.of(name)) >= 3 for name in ids))
     # They are in the middle of their third attempts.
     first.kill()
     again = start_orchestrator(port=first.port, **OPEN)
 
     with client(again) as api:
-        until(lambda: all(deliveries(api, name)[0]["state"] == "delivered" for name in ids), 40)
+        until(lambda: all(deliveries(api, name)[0]["state"] == "delivered" for name in ids), 90)
         for name in ids:
             [told] = deliveries(api, name)
             requests, attempts = receiver.of(name), told["attempts"]
@@ -165,7 +166,7 @@ def test_an_event_arrives_through_errors_silence_a_kill_and_a_restart(
             assert (told["webhook"], told["type"], told["next_at"]) == (hook, "session.finished", None)
             # The third, unless it had timed out, died with its replica before it was written down; so it was made again.
             assert [attempt["status"] for attempt in attempts if not attempt["error"]] == [500, 302, 503, 204]
-            assert [attempt["error"] for attempt in attempts if attempt["error"]] in ([], ["no answer within 1 s"])
+            assert [attempt["error"] for attempt in attempts if attempt["error"]] in ([], ["no answer within 4 s"])
             assert len(requests) == 5
             for wait, one, other in zip(RETRY_DELAYS_S, attempts, attempts[1:], strict=False):
                 gap = other["at"] - one["at"] - one["duration_s"]
@@ -185,7 +186,7 @@ def test_another_replica_takes_over(start_orchestrator: Start, receiver: Receive
         first.kill()
         until(lambda: deliveries(api, session_id)[0]["state"] == "delivered")
         assert api.post(f"/v1/sessions/{session_id}/feedback", json={"action": "accept"}).status_code == 200
-        until(lambda: [told["state"] for told in deliveries(api, session_id)] == ["delivered", "delivered"], 30)
+        until(lambda: [told["state"] for told in deliveries(api, session_id)] == ["delivered", "delivered"])
         told = deliveries(api, session_id)
     types = {got.id: (got.event["type"], got.event["data"]["status"]) for got in receiver.of(session_id)}
 
@@ -363,6 +364,7 @@ def test_a_request_names_its_own_webhook(start_orchestrator: Start, receiver: Re
     with client(orchestrator) as api:
         script.hold_edit = 1
         reply = create(api, **own)
+        until(lambda: len(script.edits) == 1)  # the one that is held, not that of the other session
         other = create(api, max_turns=1, wait=20).json()["id"]
         script.release.set()
         session_id = reply.json()["id"]
