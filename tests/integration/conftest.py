@@ -64,7 +64,7 @@ def settings(redis: Process, upstreams: str, blobs: Path, **extra: str) -> dict[
         "EDITTHINKER_EDITORS": json.dumps({"double": {"url": f"{upstreams}/editor/v1", "attempts": 3}}),
         "EDITTHINKER_THINKERS": json.dumps(thinkers),
         "EDITTHINKER_JUDGES": json.dumps({"strict": {"url": f"{upstreams}/judge/v1", "model": "strict", "attempts": 2}}),
-        "EDITTHINKER_LEASE_S": "1.5",
+        "EDITTHINKER_LEASE_S": "3",
         # Scripts of the doubles say what each critique of a session is; tests of choosing set it.
         "EDITTHINKER_CONFIRMATIONS": "0",
         "EDITTHINKER_JUDGE_CHECK": "off",

@@ -139,7 +139,7 @@ def test_after_kill_nine_only_sessions_that_somebody_can_get_continue(
 ) -> None:
     """Without a key the caller is gone for good: the session ends before its next turn. With one, a repeat gets the picture."""
     script.hold_edit = 1
-    script.edit_delay_s = 2.0  # longer than a lease
+    script.edit_delay_s = 4.0  # longer than a lease
     first, second = start_orchestrator(), start_orchestrator()
     call: Future[httpx.Response] = pool.submit(edit, first, {"idempotency-key": key} if key else None)
     until(lambda: len(script.edits) == 1)
@@ -159,7 +159,7 @@ def test_after_kill_nine_only_sessions_that_somebody_can_get_continue(
 
 def test_a_caller_who_waits_longer_than_a_lease_is_not_gone(start_orchestrator: Start, script: Script) -> None:
     """Its lease is renewed while it waits, though its session is driven by another replica."""
-    script.edit_delay_s = 2.0  # longer than a lease, which a process that gets no processor for a while must not lose
+    script.edit_delay_s = 4.0  # longer than a lease, which a process that gets no processor for a while must not lose
     first, _ = start_orchestrator(), start_orchestrator()
 
     assert edit(first).json()["turns"] == 2
