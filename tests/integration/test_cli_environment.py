@@ -19,7 +19,7 @@ from editthinker import AuthenticationError, EditThinker, SessionFailedError
 from editthinker.local import StackError, embedded_plan
 from editthinker.local.home import Home
 from editthinker.local.redis_server import running_url
-from tests.doubles.processes import Process, free_port, start, wait_ready
+from tests.doubles.processes import Process, ended, free_port, start, wait_ready
 from tests.integration.test_cli_commands import UPSTREAM, command, png
 
 FOREIGN = ("EDITTHINKER_SERVER", "EDITTHINKER_BASE_URL", "EDITTHINKER_API_KEY", "EDITTHINKER_REDIS_URL", "REDIS_URL")
@@ -38,8 +38,8 @@ def up(home: Path, notes: list[str] | None = None, /, **env: str) -> Iterator[st
         notes: gets the three lines of the hint on standard error, and one more.
     """
     words = command("up", "--port", free_port())
-    with subprocess.Popen(
-        words, env=environment(home, **env), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    with ended(
+        subprocess.Popen(words, env=environment(home, **env), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     ) as running:
         assert running.stdout is not None
         assert running.stderr is not None
@@ -51,7 +51,7 @@ def up(home: Path, notes: list[str] | None = None, /, **env: str) -> Iterator[st
             yield url
         finally:
             running.send_signal(signal.SIGTERM)
-            running.wait(30)
+            running.wait(120)
 
 
 def run(home: Path, *words: str, **env: str) -> subprocess.CompletedProcess[str]:

@@ -17,6 +17,7 @@ import pytest
 from editthinker import EditThinker
 from tests.component.client.scripted import Answer, Asked, as_json, error, in_turn, scripted, session
 from tests.component.client.test_client_export import ARCHIVES, lines
+from tests.doubles.processes import ended
 from tests.integration.test_cli_commands import command, photo, run, server
 from tests.integration.test_cli_stack import until
 
@@ -43,7 +44,7 @@ def listed(columns: int | None) -> list[str]:
             return run(*words, env={"COLUMNS": "40"}).stdout.splitlines()
         ours, theirs = pty.openpty()
         env = {**os.environ, "COLUMNS": str(columns), "LINES": "50", "NO_COLOR": "1", "TERM": "dumb"}
-        with subprocess.Popen(command(*words), stdout=theirs, env=env):
+        with ended(subprocess.Popen(command(*words), stdout=theirs, env=env)):
             os.close(theirs)
             text = b""
             while chunk := read(ours):
@@ -208,7 +209,7 @@ def test_an_interrupted_export_leaves_no_file(tmp_path: Path, stop: signal.Signa
 
     with scripted(script) as server:
         whole = command("sessions", "export", "--server", server.base_url, "-o", tmp_path / "a.jsonl")
-        with subprocess.Popen(whole, stderr=subprocess.PIPE, text=True) as running:
+        with ended(subprocess.Popen(whole, stderr=subprocess.PIPE, text=True)) as running:
             assert until(lambda: bool(server.asked))
             running.send_signal(stop)
             _, errors = running.communicate(timeout=180)

@@ -34,6 +34,7 @@ from editthinker.local.redis_server import redis_service
 from editthinker.local.service import is_ready
 from editthinker.local.stack import Planner, embedded_plan
 from tests.doubles.leftovers import no_children_left
+from tests.doubles.processes import ended
 
 HERE = Path(__file__).parent
 STANDIN = str(HERE / "cli_standin.py")
@@ -165,7 +166,7 @@ def test_the_children_of_a_service_are_killed_with_it(tmp_path: Path) -> None:
 def test_kill_9_of_the_parent_ends_its_services_and_frees_the_lock(tmp_path: Path) -> None:
     data = tmp_path / "data"
     command = [sys.executable, "-m", "tests.integration.cli_parent", str(data)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=HERE.parent.parent) as parent:
+    with ended(subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=HERE.parent.parent)) as parent:
         assert parent.stdout is not None
         pids = json.loads(parent.stdout.readline())
         with pytest.raises(DataDirBusyError, match=str(parent.pid)):

@@ -16,6 +16,7 @@ from editthinker.local import Stack
 from tests.doubles.chat_judge import ChatJudge, chat_judge
 from tests.doubles.chromium import chromium
 from tests.doubles.layouts import picture
+from tests.doubles.processes import ended
 from tests.doubles.runs import made_run
 from tests.integration.test_cli_commands import command, plan, run
 from tests.integration.test_cli_stack import until
@@ -63,7 +64,9 @@ def test_two_judges_over_the_same_pictures_without_an_edit(tmp_path: Path) -> No
 def test_a_comparison_that_was_killed_goes_on(tmp_path: Path) -> None:
     folder = made_run(tmp_path, ["own"], 6)
     with chat_judge(first_wins) as judge:
-        with subprocess.Popen(command(*words(folder, {"j": judge}, "--jobs", 1)), stderr=subprocess.PIPE, text=True) as running:
+        with ended(
+            subprocess.Popen(command(*words(folder, {"j": judge}, "--jobs", 1)), stderr=subprocess.PIPE, text=True)
+        ) as running:
             assert until(lambda: len(judge.asked) >= 5, 180)
             running.send_signal(signal.SIGKILL)
             running.communicate()

@@ -19,6 +19,7 @@ from evaluation.datasets import KINDS, load
 from evaluation.running import Budget
 from tests.component.client.scripted import error, in_turn, scripted
 from tests.doubles.layouts import LAYOUTS
+from tests.doubles.processes import ended
 from tests.integration.test_cli_batch import Site
 from tests.integration.test_cli_batch import results as results_in
 from tests.integration.test_cli_commands import command, on_standins, plan, run
@@ -54,7 +55,7 @@ def test_four_layouts_in_two_strategies_survive_two_kills(site: Site, tmp_path: 
     words = ["eval", "run", out, *(word for kind, path in data.items() for word in ("--data", f"{kind}={path}"))]
     words += ["--strategy", "single", "--strategy", "think", "--jobs", "2", "--server", site.url]
     for least in (3, 9):
-        with subprocess.Popen(command(*words), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as running:
+        with ended(subprocess.Popen(command(*words), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)) as running:
             assert until(partial(at_least, out, least), 180)
             running.send_signal(signal.SIGKILL)
             running.communicate()
@@ -162,7 +163,7 @@ def test_a_budget_counts_what_is_under_way() -> None:
 def test_ctrl_c_says_how_to_go_on(site: Site, tmp_path: Path) -> None:
     data = own(tmp_path / "data", "warmer", "slowly")
     words = ("eval", "run", tmp_path / "out", "--data", f"own={data}", "--strategy", "single", "--server", site.url)
-    with subprocess.Popen(command(*words), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as running:
+    with ended(subprocess.Popen(command(*words), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)) as running:
         assert until(lambda: len(results.read(tmp_path / "out")) == 1, 180)
         running.send_signal(signal.SIGINT)
         _, errors = running.communicate(timeout=180)

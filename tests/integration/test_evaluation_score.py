@@ -18,6 +18,7 @@ from evaluation.aggregation import gedit, imgedit, krisbench, risebench
 from evaluation.scoring import prompts, work
 from evaluation.scoring.judge import Judge, JudgeError
 from tests.doubles.chat_judge import ChatJudge, chat_judge
+from tests.doubles.processes import ended
 from tests.doubles.runs import made_run
 from tests.integration.test_cli_commands import command, run
 from tests.integration.test_cli_stack import until
@@ -98,7 +99,7 @@ def test_pictures_go_with_the_questions_as_the_official_scripts_send_them(four: 
 def test_scoring_that_was_killed_goes_on(tmp_path: Path) -> None:
     folder = made_run(tmp_path, ["own"], 12)
     with chat_judge(lambda *_: SERVER_SCORES) as judge:
-        with subprocess.Popen(command(*words(folder, judge, "--jobs", 1)), stderr=subprocess.PIPE, text=True) as running_:
+        with ended(subprocess.Popen(command(*words(folder, judge, "--jobs", 1)), stderr=subprocess.PIPE, text=True)) as running_:
             assert until(lambda: len(judge.asked) >= 5, 180)
             running_.send_signal(signal.SIGKILL)
             running_.communicate()
