@@ -165,7 +165,9 @@ async def export_preferences(
 
     The response has no length: if the connection breaks, the export is incomplete; request the rest with `since`.
     """
-    return await json_lines(ctx, _pairs(ctx, since * 1000, None if until is None else until * 1000, training))
+    # Whole milliseconds, as the index has them.
+    until_ms = None if until is None else int(until * 1000)
+    return await json_lines(ctx, _pairs(ctx, int(since * 1000), until_ms, training))
 
 
 @router.delete("/{preference_id}", status_code=204, response_class=Response, responses=documented())

@@ -153,8 +153,9 @@ class Archive:
         Args:
             status: only those that ended so; a document that cannot be read is then left out.
         """
-        cursor, limit = (since * 1000, ""), _PAGE
-        until_ms = None if until is None else until * 1000
+        # Whole milliseconds, as the index has them: what begins with a session has it, and what ends with it does not.
+        cursor, limit = (int(since * 1000), ""), _PAGE
+        until_ms = None if until is None else int(until * 1000)
         while rows := await self._sessions.created_between(tenant, cursor[0], until_ms, limit):
             new = [row for row in rows if row > cursor]
             for batch in _batches([name for _, name in new], _CONCURRENT_READS):

@@ -148,6 +148,7 @@ class NewSession:
     webhook: str = ""
     thinker: str = ""
     judge: str = ""
+    created_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True)

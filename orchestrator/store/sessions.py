@@ -143,6 +143,7 @@ class RedisSessions:
             webhook=webhook,
             thinker=event.thinker,
             judge=event.judge or "",
+            created_ms=int(event.at * 1000),
         )
         async with redis_call(repeatable=True):
             created, name, known = await self.scripts.create(new)

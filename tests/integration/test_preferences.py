@@ -218,9 +218,8 @@ def test_votes_are_exported_as_training_pairs(api: httpx.Client, script: Script)
         "reason": None,
     }
     assert (lines[1]["b"]["strategy"], lines[1]["reason"]) == ("single", "one\u2028line")
-    middle = (first["created_at"] + second["created_at"]) / 2
-    assert [line["id"] for line in exported(api, since=middle)] == [second["id"]]
-    assert [line["id"] for line in exported(api, until=middle)] == [first["id"]]
+    assert [line["id"] for line in exported(api, since=second["created_at"])] == [second["id"]]
+    assert [line["id"] for line in exported(api, until=second["created_at"])] == [first["id"]]
 
 
 # --- deletion -------------------------------------------------------------------------------------------------------------

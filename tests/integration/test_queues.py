@@ -53,9 +53,10 @@ class Queues:
         name: str = "",
         bounds: Bounds | None = None,
         thinker: str = "t",
+        ahead_ms: int = 0,
     ) -> Created:
         self.made += 1
-        at = self.now / 1000
+        at = (self.now + ahead_ms) / 1000
         event = ev.SessionCreated(
             at=at,
             source=IMAGE,
@@ -104,6 +105,17 @@ async def test_tenants_take_turns_regardless_of_how_many_sessions_each_has(queue
 
     assert one_by_one == ["ann", "bob", "ann", "bob"]
     assert at_once == ["ann", "bob", "ann", "bob", "ann", "ann"]
+
+
+async def test_an_export_that_begins_with_a_session_has_it(queues: Queues) -> None:
+    """However far its replica's estimate of Redis' clock is off: the time that counts is the one that callers are shown."""
+    ahead = {f"ann-{ms}": ms for ms in (300, -300, 0)}
+    for name, ms in ahead.items():
+        await queues.create(name=name, ahead_ms=ms)
+    oldest_first = [(queues.now + ms, name) for name, ms in sorted(ahead.items(), key=lambda each: each[1])]
+    for number, (at, _) in enumerate(oldest_first):
+        assert await queues.store.created_between("ann", at, None, 10) == oldest_first[number:]
+        assert await queues.store.created_between("ann", 0, at, 10) == oldest_first[:number]
 
 
 async def test_a_tenant_at_its_cap_waits_for_its_own_sessions_only(queues: Queues) -> None:

@@ -38,9 +38,7 @@ def miniature(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A trained model of `make miniature`."""
     model = Path(os.environ[MINIATURE]).absolute()
     with serve("miniature", model, tmp_path_factory.mktemp("miniature")) as process:
-        # Prompt and reply share its 4,096 tokens.
-        ended = {name: {**fields, "max_tokens": 2500} for name, fields in _ended(serving.endings(model)).items()}
-        yield Server(process.url, "miniature", ended)
+        yield Server(process.url, "miniature", _ended(serving.endings(model)))
 
 
 def _ended(endings: dict[str, str]) -> dict[str, dict[str, Any]]:

@@ -119,7 +119,7 @@ def _tokenizer() -> PreTrainedTokenizerFast:
         tokenizer_object=learned,
         eos_token="<|im_end|>",  # noqa: S106 - no password
         pad_token="<|endoftext|>",  # noqa: S106 - as above
-        model_max_length=4096,
+        model_max_length=8192,
         chat_template=_TEMPLATE,
     )
 
@@ -135,7 +135,7 @@ def _config(tokenizer: PreTrainedTokenizerFast) -> Qwen3VLConfig:
         "num_attention_heads": 6,
         "num_key_value_heads": 2,
         "head_dim": 32,
-        "max_position_embeddings": 4096,
+        "max_position_embeddings": 8192,
         "rms_norm_eps": 1e-6,
         "tie_word_embeddings": True,
         "rope_parameters": rope,

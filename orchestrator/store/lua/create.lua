@@ -1,12 +1,13 @@
 -- Create a session: its log with the first event, its entry in the queue and in its tenant's index.
 -- ARGV  id tenant editor event fingerprint idempotency('' = none) ttl_ms limit deadline_ms most_open('' = any) most_spent('' = any)
 --       most_log('' = any) most_blobs('' = any) digest retention_ms blob_bytes request caller_ms('' = nobody waits)
---       webhook('' = none) thinker judge('' = the thinker)
+--       webhook('' = none) thinker judge('' = the thinker) created_ms
 --       most_open: unfinished sessions that the tenant may have; most_spent: editor seconds that it may use in a day (UTC)
 --       most_log: bytes of its logs in Redis; most_blobs: bytes of its images
 --       digest: of a long instruction; retention_ms: a log's after its end; blob_bytes: of the images in the event
 --       fingerprint, request: digests of the request, of an earlier version and of this one
 --       caller_ms: the lease of a caller who waits without an idempotency key
+--       created_ms: of the event, as callers are shown it; an export from that moment on has the session
 --       webhook: the record of an endpoint that is notified of this session alone
 -- ->    {1, id, request} created | {0, id, request} created before under this key, or handed over by its caller's replica;
 --       where an earlier version recorded the key, its fingerprint stands for request
@@ -64,7 +65,7 @@ if ahead > 0 then
   if wait and now + wait + work > tonumber(ARGV[9]) then return {-2, math.floor(wait + work)} end
 end
 local key = P .. 's:' .. id
-redis.call('HSET', key, 'seq', 1, 'fence', 0, 'tenant', tenant, 'lane', editor, 'created', now, 'deadline', ARGV[9],
+redis.call('HSET', key, 'seq', 1, 'fence', 0, 'tenant', tenant, 'lane', editor, 'created', ARGV[22], 'deadline', ARGV[9],
   'thinker', ARGV[20])
 if ARGV[21] ~= '' then redis.call('HSET', key, 'judge', ARGV[21]) end
 if idempotency ~= '' then
@@ -83,7 +84,7 @@ redis.call('HSET', key, 'leaves', slot)
 -- The caller's key is stored twice.
 count_log_bytes(id, tenant, slot, SESSION_BYTES + 2 * #idempotency + #webhook + record_event(id, 1, event, ARGV[14], ''))
 count_blob_bytes(id, tenant, tonumber(ARGV[16]))
-redis.call('ZADD', P .. 'index:' .. tenant, now, id)
+redis.call('ZADD', P .. 'index:' .. tenant, ARGV[22], id)
 redis.call('INCR', P .. 'unfinished')
 redis.call('ZADD', P .. 'open:' .. tenant, ARGV[9], id)
 enqueue(id, true)
