@@ -51,7 +51,7 @@ def free_port() -> int:
 
 @contextlib.contextmanager
 def ended(popen: subprocess.Popen[AnyStr]) -> Iterator[subprocess.Popen[AnyStr]]:
-    """The process, which is killed if it still runs at the end: where a test fails, `Popen` would wait for it for ever."""
+    """The process, which is killed if it still runs at the end: where a test fails, `Popen` would wait for it without end."""
     with popen:
         try:
             yield popen
