@@ -19,8 +19,11 @@ NOT_CURVES: Final = frozenset({"stage", "step", "cpu_s"})
 
 
 def latest(rows: Iterable[Mapping[str, Any]], stage: str) -> list[Mapping[str, Any]]:
-    """The rows of a stage by step; of a step that a resumed run did again, the last."""
-    found = {row["step"]: row for row in rows if row["stage"] == stage}
+    """The rows of a stage by step: of a step that has several, or that a resumed run did again, each number's last."""
+    found: dict[Any, dict[str, Any]] = {}
+    for row in rows:
+        if row["stage"] == stage:
+            found.setdefault(row["step"], {}).update(row)
     return [found[step] for step in sorted(found)]
 
 

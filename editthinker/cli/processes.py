@@ -21,7 +21,7 @@ from editthinker.environment import inherited
 from editthinker.local import Stack, Timing, default_home, embedded_plan, isolated
 from editthinker.local.collaborators import setting
 from editthinker.local.redis_server import running_url
-from editthinker.local.vllm_thinker import START_S
+from editthinker.local.vllm_thinker import RULES, START_S
 
 _REDIS_VARIABLE: Final = "EDITTHINKER_REDIS_URL"
 _HINT: Final = """\
@@ -58,15 +58,16 @@ def up(
     """Run the whole embedded stack on loopback, until Ctrl-C or SIGTERM.
 
     Prints its base URL on standard output once it is ready. EDITTHINKER_EDITORS, EDITTHINKER_THINKERS and
-    EDITTHINKER_REGISTRY add editors and thinkers; the first of them is the default.
+    EDITTHINKER_REGISTRY add editors and thinkers; the first of them is the default, unless --thinker names another.
     """
     with friendly(), interruptible():
         try:
             named: dict[str, Any] = {}
             if alias or thinker is not None:
                 named["planner"] = partial(embedded_plan, aliases=alias or (), thinker=thinker)
-            if thinker is not None:
+            if thinker not in {None, RULES}:
                 named["timing"] = Timing(start=START_S)
+                say(f"vLLM may load its model for minutes; its log is {(data_dir or default_home()) / 'logs' / 'vllm.log'}")
             with Stack(data_dir, port, note=say, **named) as stack:
                 stack.publish()
                 studio = target.studio(stack.base_url)

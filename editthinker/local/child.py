@@ -74,7 +74,7 @@ class Child:
         if self.log.exists() and self.log.stat().st_size > _LOG_LIMIT:
             self.log.replace(self.log.with_suffix(".log.1"))
         script = str(Path(parent_death_signal.__file__).resolve())
-        command = [sys.executable, "-I", "-S", script, str(os.getpid()), *self.service.command]
+        command = [sys.executable, "-I", "-S", script, str(os.getpid()), f"{self.service.death_signal:d}", *self.service.command]
         # Logs and pictures are the owner's alone.
         with os.fdopen(os.open(self.log, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600), "ab") as log:
             os.fchmod(log.fileno(), 0o600)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import signal
 import socket
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -27,6 +28,7 @@ class Service:
             answers a PING.
         env: set on top of the parent's environment.
         needs: names of services that must be ready before this one is started.
+        death_signal: what it gets when the stack's process dies, also after kill -9 (Linux).
     """
 
     name: str
@@ -34,6 +36,7 @@ class Service:
     ready_url: str
     env: Mapping[str, str] = field(default_factory=dict)
     needs: Sequence[str] = ()
+    death_signal: signal.Signals = signal.SIGKILL
 
 
 @dataclass(frozen=True, slots=True)

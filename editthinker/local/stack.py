@@ -9,21 +9,22 @@
 from __future__ import annotations
 
 import importlib.util
+import signal
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Self
+from typing import Any, Final, Self
 
 from editthinker.environment import inherited
-from editthinker.local.collaborators import role
+from editthinker.local.collaborators import role, setting
 from editthinker.local.errors import PortBusyError, ServiceFailedError, StackError
 from editthinker.local.home import Home, default_home
 from editthinker.local.ports import LOOPBACK, free_port, is_taken
 from editthinker.local.redis_server import redis_service
 from editthinker.local.service import Plan, Service, isolated
 from editthinker.local.supervisor import Supervisor, Timing
-from editthinker.local.vllm_thinker import vllm_thinker
+from editthinker.local.vllm_thinker import RULES, vllm_thinker
 
 Planner = Callable[[Home, int], Plan]
 """Makes the plan of a stack for a data directory and the orchestrator's port."""
@@ -32,6 +33,7 @@ _ATTEMPTS: Final = 3
 _PACKAGES: Final = ("aiohttp", "cv2", "fastapi", "obstore", "redis", "uvicorn")
 """One of each extra that the stack's processes import; without them their logs would be the first to say so."""
 _INSTALL: Final = "pip install 'editthinker[local]', or name a running server with --server"
+_SERVED_NAME: Final = "EDITTHINKER_THINKER_SERVED_NAME"
 _TAKEN: Final = "address already in use"
 
 
@@ -40,7 +42,7 @@ def embedded_plan(home: Home, port: int, aliases: Sequence[str] = (), thinker: s
 
     Args:
         aliases: further names of the editor, for clients that know only some.
-        thinker: a profile that vLLM is to serve, the default then (`vllm_thinker`); None: the rules are the only one.
+        thinker: a profile that vLLM is to serve (`vllm_thinker`), or ``rules``; it is the default. None: as the environment says.
 
     Raises:
         StackError: when the packages of ``editthinker[local]`` are not installed, the environment cannot be read, or there is no
@@ -57,15 +59,26 @@ def embedded_plan(home: Home, port: int, aliases: Sequence[str] = (), thinker: s
         services.append(redis)
     editor_port, thinker_port = free_port(), free_port()
     services.append(_service("editor", ["services.editor", "--pipeline", "classical"], editor_port))
-    services.append(_service("thinker", ["services.thinker", "--profile", "rules"], thinker_port))
+    services.append(_service("thinker", ["services.thinker", "--profile", RULES, "--model", RULES], thinker_port))
     classical = {"url": f"http://{LOOPBACK}:{editor_port}/v1", "mask": True, "images": 1, "aliases": list(aliases)}
-    rules = {"url": f"http://{LOOPBACK}:{thinker_port}/v1", "model": "rules", "format": "editthinker"}
-    embedded = {"rules": rules}
-    if thinker is not None and thinker not in embedded:
-        vllm = vllm_thinker(thinker, free_port())
-        services.append(Service("vllm", vllm.command, vllm.ready_url, _no_proxy()))
+    rules = {"url": f"http://{LOOPBACK}:{thinker_port}/v1", "model": RULES, "format": "editthinker"}
+    embedded: dict[str, Any] = {RULES: rules}
+    if thinker is not None:
         # Who names a thinker on the command line means to use it.
-        thinkers, embedded = replace(thinkers, default=False), {**vllm.entries, **embedded}
+        thinkers = replace(thinkers, default=False)
+    if thinker is not None and thinker != RULES:
+        vllm = vllm_thinker(thinker, free_port())
+        if taken := vllm.entries.keys() & {RULES, *thinkers.entries}:
+            name = taken.pop()
+            message = f"--thinker {thinker}: another thinker is named {name!r}; give this one another name in {_SERVED_NAME}"
+            raise StackError(message)
+        environment = {"VLLM_NO_USAGE_STATS": inherited().get("VLLM_NO_USAGE_STATS", "1"), **_no_proxy()}
+        # Its engine is a process of its own, which it ends at SIGTERM and which would outlive its SIGKILL.
+        services.append(Service("vllm", vllm.command, vllm.ready_url, environment, death_signal=signal.SIGTERM))
+        embedded = {**vllm.entries, **embedded}
+    # The stack's thinkers all require a key that the environment gives them.
+    if key := setting("EDITTHINKER_THINKER_API_KEY"):
+        embedded = {name: {**entry, "api_key": key} for name, entry in embedded.items()}
     settings = {
         "EDITTHINKER_REDIS_URL": redis_url,
         "EDITTHINKER_BLOBS": str(home.blobs),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import resources
 from typing import Any, Final, Literal
 
@@ -148,7 +148,7 @@ class NewSession:
     webhook: str = ""
     thinker: str = ""
     judge: str = ""
-    created_ms: int = 0
+    created_ms: int = field(kw_only=True)
 
 
 @dataclass(frozen=True, slots=True)

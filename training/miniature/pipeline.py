@@ -52,7 +52,7 @@ _CHECKED: Final = 64  # turns of a gate
 
 @dataclass(frozen=True)
 class Sizes:
-    """How large a run is. The defaults need 29 CPU-minutes of an AMD EPYC with AVX-512 (2026-11-30).
+    """How large a run is. The defaults need 60 CPU-minutes of an AMD EPYC with AVX-512 (2026-11-30).
 
     Attributes:
         shards, held_out_shards: of rows, for training and for each held-out split.

@@ -45,13 +45,40 @@ def test_a_thinker_of_the_command_line_is_served_by_vllm_and_is_the_default(
     assert f"services.thinker --profile miniature --model {tmp_path / 'model'}" in words
 
 
-def test_the_rules_are_there_in_any_case(tmp_path: Path) -> None:
+def test_the_rules_are_there_in_any_case_and_the_default_where_they_are_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("EDITTHINKER_THINKERS", '{"seer": {"url": "http://127.0.0.1:9/v1", "model": "m"}}')
     home = Home(tmp_path / "home")
     try:
         plan = embedded_plan(home, 8080, thinker="rules")
     finally:
         home.release()
     assert "vllm" not in [service.name for service in plan.services]
+    assert plan.services[-1].env["EDITTHINKER_DEFAULT_THINKER"] == "rules"
+
+
+@pytest.mark.parametrize("variable", ["EDITTHINKER_THINKERS", "EDITTHINKER_THINKER_SERVED_NAME"])
+def test_a_name_that_another_thinker_has_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variable: str) -> None:
+    taken = {"miniature": {"url": "http://127.0.0.1:9/v1", "model": "m"}}
+    monkeypatch.setenv(variable, json.dumps(taken) if variable == "EDITTHINKER_THINKERS" else "rules")
+    home = Home(tmp_path / "home")
+    try:
+        with pytest.raises(StackError, match="give this one another name in EDITTHINKER_THINKER_SERVED_NAME"):
+            embedded_plan(home, 8080, thinker=f"miniature={tmp_path}")
+    finally:
+        home.release()
+
+
+def test_the_environments_key_opens_every_thinker_of_the_stack(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EDITTHINKER_THINKER_API_KEY", "k")
+    home = Home(tmp_path / "home")
+    try:
+        plan = embedded_plan(home, 8080, thinker=f"miniature={tmp_path}")
+    finally:
+        home.release()
+    thinkers = json.loads(plan.services[-1].env["EDITTHINKER_THINKERS"])
+    assert {name: entry["api_key"] for name, entry in thinkers.items()} == {"miniature": "k", "rules": "k"}
 
 
 @pytest.mark.parametrize(
@@ -60,6 +87,9 @@ def test_the_rules_are_there_in_any_case(tmp_path: Path) -> None:
         ("miniture=x", "--thinker miniture=x: .*none of the vLLM profiles"),
         ("miniature=", "no model after"),
         ("miniature=./nowhere", "there is no folder ./nowhere"),
+        ("miniature=out/a/mistyped/folder", "there is no folder out/a/mistyped/folder"),
+        ("miniature", "'miniature' is neither a folder here nor a hub id; write miniature=FOLDER"),
+        ("rules=x", "rules is the stand-in"),
         ("=x", "none of the vLLM profiles"),
         ("", "none of the vLLM profiles"),
     ],
