@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import importlib.util
 import signal
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -52,38 +52,24 @@ def embedded_plan(home: Home, port: int, aliases: Sequence[str] = (), thinker: s
         message = f"the embedded stack needs packages that are not installed ({', '.join(missing)}): {_INSTALL}"
         raise StackError(message)
     editors, thinkers = role("editor"), role("thinker")
-    services = []
+    if thinker is not None:
+        # Who names a thinker on the command line means to use it.
+        thinkers = replace(thinkers, default=False)
+    services: list[Service] = []
     redis_url = inherited().get("REDIS_URL")
     if not redis_url:
         redis, redis_url = redis_service(home.redis, free_port())
         services.append(redis)
-    editor_port, thinker_port = free_port(), free_port()
+    editor_port = free_port()
     services.append(_service("editor", ["services.editor", "--pipeline", "classical"], editor_port))
-    services.append(_service("thinker", ["services.thinker", "--profile", RULES, "--model", RULES], thinker_port))
+    own_thinkers, entries = _thinkers(RULES if thinker is None else thinker, thinkers.entries)
+    services += own_thinkers
     classical = {"url": f"http://{LOOPBACK}:{editor_port}/v1", "mask": True, "images": 1, "aliases": list(aliases)}
-    rules = {"url": f"http://{LOOPBACK}:{thinker_port}/v1", "model": RULES, "format": "editthinker"}
-    embedded: dict[str, Any] = {RULES: rules}
-    if thinker is not None:
-        # Who names a thinker on the command line means to use it.
-        thinkers = replace(thinkers, default=False)
-    if thinker is not None and thinker != RULES:
-        vllm = vllm_thinker(thinker, free_port())
-        if taken := vllm.entries.keys() & {RULES, *thinkers.entries}:
-            name = taken.pop()
-            message = f"--thinker {thinker}: another thinker is named {name!r}; give this one another name in {_SERVED_NAME}"
-            raise StackError(message)
-        environment = {"VLLM_NO_USAGE_STATS": inherited().get("VLLM_NO_USAGE_STATS", "1"), **_no_proxy()}
-        # Its engine is a process of its own, which it ends at SIGTERM and which would outlive its SIGKILL.
-        services.append(Service("vllm", vllm.command, vllm.ready_url, environment, death_signal=signal.SIGTERM))
-        embedded = {**vllm.entries, **embedded}
-    # The stack's thinkers all require a key that the environment gives them.
-    if key := setting("EDITTHINKER_THINKER_API_KEY"):
-        embedded = {name: {**entry, "api_key": key} for name, entry in embedded.items()}
     settings = {
         "EDITTHINKER_REDIS_URL": redis_url,
         "EDITTHINKER_BLOBS": str(home.blobs),
         **editors.settings({"classical": classical}),
-        **thinkers.settings(embedded),
+        **thinkers.settings(entries),
     }
     needs = [service.name for service in services if service.name == "redis"]
     services.append(_service("orchestrator", ["orchestrator"], port, settings, needs))
@@ -207,6 +193,28 @@ class Stack:
         if self._port and is_taken(self._port):
             message = f"port {self._port} is already in use on {LOOPBACK}; give another --port, or 0 for any free one"
             raise PortBusyError(message)
+
+
+def _thinkers(default: str, others: Mapping[str, Any]) -> tuple[list[Service], dict[str, Any]]:
+    """The stack's own thinkers, and their entries for the orchestrator, the default first: the rules, and what vLLM serves."""
+    port = free_port()
+    services = [_service("thinker", ["services.thinker", "--profile", RULES, "--model", RULES], port)]
+    entries: dict[str, Any] = {RULES: {"url": f"http://{LOOPBACK}:{port}/v1", "model": RULES, "format": "editthinker"}}
+    if default != RULES:
+        vllm = vllm_thinker(default, free_port())
+        if taken := vllm.entries.keys() & {RULES, *others}:
+            message = (
+                f"--thinker {default}: another thinker is named {taken.pop()!r}; give this one another name in {_SERVED_NAME}"
+            )
+            raise StackError(message)
+        env = {"VLLM_NO_USAGE_STATS": inherited().get("VLLM_NO_USAGE_STATS", "1"), **_no_proxy()}
+        # Its engine is a process of its own, which it ends at SIGTERM and which would outlive its SIGKILL.
+        services.append(Service("vllm", vllm.command, vllm.ready_url, env, death_signal=signal.SIGTERM))
+        entries = {**vllm.entries, **entries}
+    # They all require a key that the environment gives them.
+    if key := setting("EDITTHINKER_THINKER_API_KEY"):
+        entries = {name: {**entry, "api_key": key} for name, entry in entries.items()}
+    return services, entries
 
 
 def _service(
